@@ -1,0 +1,324 @@
+//! What a client is told when something went wrong: one table of codes for HTTP and WebSocket,
+//! written as `application/problem+json` (RFC 9457). The three functions of [`ErrorCode`] are
+//! total: a new code does not compile until its status, retry and effect are decided.
+
+use axum::{
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// The stable name of an error. Clients branch on it; titles and details may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorCode {
+    /// A resource of that name stands with other settings.
+    AlreadyExists,
+    /// More messages in one request than a batch may hold.
+    BatchTooLarge,
+    /// The request body is over its limit, before or after decoding.
+    BodyTooLarge,
+    /// The body did not arrive in time.
+    BodyTimeout,
+    /// PostgreSQL cannot be reached.
+    DatabaseUnavailable,
+    /// This node is about to stop.
+    Draining,
+    /// Something failed that should not have; the log of the node has more.
+    Internal,
+    /// A value that the field does not take.
+    Invalid,
+    /// The body cannot be read as what it says it is.
+    Malformed,
+    /// One message is over its topic's limit.
+    MessageTooLarge,
+    /// The path does not know this method.
+    MethodNotAllowed,
+    /// Nothing is there, or you may not know.
+    NotFound,
+    /// Named in the interface and not built yet.
+    NotYetSupported,
+    /// Below the low watermark or above the high one.
+    OffsetOutOfRange,
+    /// It may have happened: the database did not say.
+    OutcomeUnknown,
+    /// More work is waiting than this node takes on.
+    Overloaded,
+    /// The topic has no partition of that number.
+    PartitionOutOfRange,
+    /// The database has no space left.
+    StorageFull,
+    /// A field that the request does not have.
+    UnknownField,
+    /// A content type or encoding that the route does not read.
+    UnsupportedMediaType,
+    /// The request target is too long.
+    UriTooLong,
+}
+
+/// Whether a failed request may have changed something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// Nothing happened.
+    None,
+    /// It may have happened.
+    Unknown,
+}
+
+impl ErrorCode {
+    /// All codes, in alphabetical order of their names.
+    pub const ALL: [Self; 21] = [
+        Self::AlreadyExists,
+        Self::BatchTooLarge,
+        Self::BodyTimeout,
+        Self::BodyTooLarge,
+        Self::DatabaseUnavailable,
+        Self::Draining,
+        Self::Internal,
+        Self::Invalid,
+        Self::Malformed,
+        Self::MessageTooLarge,
+        Self::MethodNotAllowed,
+        Self::NotFound,
+        Self::NotYetSupported,
+        Self::OffsetOutOfRange,
+        Self::OutcomeUnknown,
+        Self::Overloaded,
+        Self::PartitionOutOfRange,
+        Self::StorageFull,
+        Self::UnknownField,
+        Self::UnsupportedMediaType,
+        Self::UriTooLong,
+    ];
+
+    /// The code as it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AlreadyExists => "already_exists",
+            Self::BatchTooLarge => "batch_too_large",
+            Self::BodyTimeout => "body_timeout",
+            Self::BodyTooLarge => "body_too_large",
+            Self::DatabaseUnavailable => "database_unavailable",
+            Self::Draining => "draining",
+            Self::Internal => "internal",
+            Self::Invalid => "invalid",
+            Self::Malformed => "malformed",
+            Self::MessageTooLarge => "message_too_large",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::NotFound => "not_found",
+            Self::NotYetSupported => "not_yet_supported",
+            Self::OffsetOutOfRange => "offset_out_of_range",
+            Self::OutcomeUnknown => "outcome_unknown",
+            Self::Overloaded => "overloaded",
+            Self::PartitionOutOfRange => "partition_out_of_range",
+            Self::StorageFull => "storage_full",
+            Self::UnknownField => "unknown_field",
+            Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::UriTooLong => "uri_too_long",
+        }
+    }
+
+    /// The HTTP status that carries the code.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::AlreadyExists => StatusCode::CONFLICT,
+            Self::BatchTooLarge | Self::BodyTooLarge | Self::MessageTooLarge => {
+                StatusCode::PAYLOAD_TOO_LARGE
+            }
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::DatabaseUnavailable | Self::Draining | Self::Overloaded | Self::StorageFull => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Invalid
+            | Self::NotYetSupported
+            | Self::OffsetOutOfRange
+            | Self::PartitionOutOfRange
+            | Self::UnknownField => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Malformed => StatusCode::BAD_REQUEST,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::OutcomeUnknown => StatusCode::GATEWAY_TIMEOUT,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::UriTooLong => StatusCode::URI_TOO_LONG,
+        }
+    }
+
+    /// Whether the same request can succeed later without risk. `outcome_unknown` is not: the
+    /// repeat may write twice.
+    pub fn is_retryable(self) -> bool {
+        match self {
+            Self::BodyTimeout
+            | Self::DatabaseUnavailable
+            | Self::Draining
+            | Self::Overloaded
+            | Self::StorageFull => true,
+            Self::AlreadyExists
+            | Self::BatchTooLarge
+            | Self::BodyTooLarge
+            | Self::Internal
+            | Self::Invalid
+            | Self::Malformed
+            | Self::MessageTooLarge
+            | Self::MethodNotAllowed
+            | Self::NotFound
+            | Self::NotYetSupported
+            | Self::OffsetOutOfRange
+            | Self::OutcomeUnknown
+            | Self::PartitionOutOfRange
+            | Self::UnknownField
+            | Self::UnsupportedMediaType
+            | Self::UriTooLong => false,
+        }
+    }
+
+    /// Whether a request that failed so may have changed something.
+    pub fn effect(self) -> Effect {
+        match self {
+            Self::Internal | Self::OutcomeUnknown => Effect::Unknown,
+            Self::AlreadyExists
+            | Self::BatchTooLarge
+            | Self::BodyTimeout
+            | Self::BodyTooLarge
+            | Self::DatabaseUnavailable
+            | Self::Draining
+            | Self::Invalid
+            | Self::Malformed
+            | Self::MessageTooLarge
+            | Self::MethodNotAllowed
+            | Self::NotFound
+            | Self::NotYetSupported
+            | Self::OffsetOutOfRange
+            | Self::Overloaded
+            | Self::PartitionOutOfRange
+            | Self::StorageFull
+            | Self::UnknownField
+            | Self::UnsupportedMediaType
+            | Self::UriTooLong => Effect::None,
+        }
+    }
+
+    /// After how many seconds a retry is worth while.
+    fn retry_after_s(self) -> Option<u32> {
+        (self.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(1)
+    }
+}
+
+/// One thing that is wrong with a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct FieldError {
+    /// Where, as a JSON pointer (RFC 6901) into the body: `/messages/3/value`.
+    pub pointer: String,
+    /// What is wrong there.
+    pub detail: String,
+}
+
+/// An error on its way to the client. The request's id is filled in by the layer that knows it.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    /// Which error.
+    pub code: ErrorCode,
+    /// What happened, for a person.
+    pub detail: String,
+    /// Which fields, where it is about fields.
+    pub errors: Vec<FieldError>,
+    /// Facts that belong to the code, such as both watermarks of `offset_out_of_range`.
+    pub facts: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Problem {
+    /// An error of `code` that says `detail`.
+    pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), errors: Vec::new(), facts: serde_json::Map::new() }
+    }
+
+    /// Names the field that is wrong.
+    #[must_use]
+    pub fn at(mut self, pointer: impl Into<String>) -> Self {
+        let detail = self.detail.clone();
+        self.errors.push(FieldError { pointer: pointer.into(), detail });
+        self
+    }
+
+    /// Adds a fact that clients can read.
+    #[must_use]
+    pub fn fact(mut self, name: &str, value: impl Into<serde_json::Value>) -> Self {
+        self.facts.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// A route, field or flag that the interface names and nobody has built.
+    pub fn not_yet_supported(what: &str) -> Self {
+        Self::new(ErrorCode::NotYetSupported, format!("{what} is not supported yet"))
+    }
+
+    /// The body of the answer.
+    pub fn body(&self, request_id: &str) -> ProblemBody {
+        let status = self.code.status();
+        ProblemBody {
+            r#type: format!("urn:postrider:error:{}", self.code.as_str()),
+            title: status.canonical_reason().unwrap_or("Error").to_owned(),
+            status: status.as_u16(),
+            detail: self.detail.clone(),
+            code: self.code.as_str(),
+            retryable: self.code.is_retryable(),
+            effect: self.code.effect(),
+            request_id: request_id.to_owned(),
+            errors: self.errors.clone(),
+            facts: self.facts.clone(),
+        }
+    }
+
+    /// The whole answer to the request of `request_id`.
+    pub fn respond(&self, request_id: &str) -> Response {
+        let body = serde_json::to_vec(&self.body(request_id)).expect("a problem is plain JSON");
+        let mut response = (self.code.status(), body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = self.code.retry_after_s() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+/// The marker that [`Problem::into_response`] leaves for the layer that knows the request's id.
+#[derive(Clone, Debug)]
+pub struct PendingProblem(pub Problem);
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.code.status().into_response();
+        response.extensions_mut().insert(PendingProblem(self));
+        response
+    }
+}
+
+/// An error as clients read it: RFC 9457 with the members that Postrider adds.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub struct ProblemBody {
+    /// A URN of the code.
+    pub r#type: String,
+    /// The status in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What happened, for a person.
+    pub detail: String,
+    /// The stable name of the error.
+    pub code: &'static str,
+    /// Whether the same request can succeed later without risk.
+    pub retryable: bool,
+    /// Whether something may have happened.
+    pub effect: Effect,
+    /// The id of the request, as in the header `X-Request-Id`.
+    pub request_id: String,
+    /// Which fields, where it is about fields.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<FieldError>,
+    /// Facts that belong to the code.
+    #[serde(flatten)]
+    pub facts: serde_json::Map<String, serde_json::Value>,
+}

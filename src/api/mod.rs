@@ -1,0 +1,3 @@
+//! Everything on the wire, and nothing else.
+
+pub mod error;

@@ -1,0 +1,78 @@
+//! Every bound of the service, in one place. `GET /v1/limits` tells those that a client can meet.
+
+use std::time::Duration;
+
+/// Characters of a resource name.
+pub const NAME_CHARS_MAX: usize = 255;
+/// Messages of one publish request.
+pub const BATCH_MESSAGES_MAX: usize = 10_000;
+/// Bytes of one request body, after decoding.
+pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of one message (key, value and headers) unless its topic says otherwise.
+pub const MESSAGE_BYTES_DEFAULT: u32 = 1024 * 1024;
+/// The most that a topic may allow for one message.
+pub const MESSAGE_BYTES_MAX: u32 = 16 * 1024 * 1024;
+/// Bytes of all headers of one message.
+pub const MESSAGE_HEADERS_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a key.
+pub const KEY_BYTES_MAX: usize = 1024;
+/// How deeply a JSON value may be nested.
+pub const JSON_DEPTH_MAX: usize = 127;
+/// Lines of NDJSON that are committed together.
+pub const NDJSON_COMMIT_LINES: usize = 1_000;
+/// Partitions of one topic.
+pub const PARTITIONS_MAX: u32 = 1_024;
+/// Messages that one read may ask for.
+pub const READ_MESSAGES_MAX: u32 = 10_000;
+/// Messages of a read that does not say.
+pub const READ_MESSAGES_DEFAULT: u32 = 500;
+/// Bytes of records that one read fetches; a page may hold fewer messages than asked for.
+pub const READ_BYTES_MAX: i64 = 4 * 1024 * 1024;
+/// How long a read may wait for a message.
+pub const READ_WAIT_MAX: Duration = Duration::from_secs(30);
+/// Items of one page of a list.
+pub const PAGE_SIZE_MAX: u32 = 1_000;
+/// Items of a page that does not say.
+pub const PAGE_SIZE_DEFAULT: u32 = 100;
+
+/// Bytes of a request target.
+pub const URI_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of a request's head.
+pub const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Header fields of a request.
+pub const HEAD_FIELDS_MAX: usize = 100;
+/// From the first byte of a request's head to its last, and from connecting to the first byte.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a kept-alive connection may rest between requests; above nginx's 60 s.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long a body may take to arrive.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Connections of one node.
+pub const CONNECTIONS_MAX: usize = 16_384;
+/// Bytes of bodies that a node reads at the same time.
+pub const BODIES_BYTES_MAX: usize = 96 * 1024 * 1024;
+
+/// How long a publish waits for the database before it is told so.
+pub const PUBLISH_WAIT_MAX: Duration = Duration::from_secs(4);
+/// Messages that wait in one slot for the next flush.
+pub const SLOT_MESSAGES_MAX: usize = 200_000;
+/// Bytes that wait in one slot for the next flush.
+pub const SLOT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of one flush; a single request may exceed it alone.
+pub const FLUSH_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Messages of one flush; a single request may exceed it alone.
+pub const FLUSH_MESSAGES_MAX: usize = 50_000;
+/// Partitions of one flush; a single request may exceed it alone.
+pub const FLUSH_PARTITIONS_MAX: usize = 512;
+/// Bytes of recent batches that a node keeps for tail reads.
+pub const TAIL_CACHE_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Connections to the database for everything but flushes.
+pub const DATABASE_CONNECTIONS: u32 = 6;
+/// How long a request waits for a database connection.
+pub const DATABASE_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often a node asks what other nodes appended.
+pub const WAKE_INTERVAL: Duration = Duration::from_millis(250);
+/// How long other nodes can learn of an append from its wake.
+pub const WAKE_KEPT: Duration = Duration::from_secs(60);
+/// How long a node goes on serving after it was told to stop.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
