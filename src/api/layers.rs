@@ -6,27 +6,33 @@ use std::{
     convert::Infallible,
     fmt,
     future::poll_fn,
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::atomic::{AtomicU64, Ordering},
     task::Poll,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use axum::{
     Router,
-    body::Body,
     extract::{FromRequestParts, Request},
     http::{HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use tower::Service;
 
 use super::error::{ErrorCode, PendingProblem, Problem};
-use crate::model::limits;
+use crate::{
+    model::limits,
+    telemetry::{
+        metrics::{API, Api},
+        panics,
+    },
+};
 
 /// The header that carries a request's id, in and out.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
 /// Characters of a request id that a client chose.
 const REQUEST_ID_CHARS_MAX: usize = 128;
@@ -90,16 +96,21 @@ impl RequestIds {
 }
 
 /// The shell around a router.
-#[derive(Debug)]
 pub struct Shell {
     router: Router,
     ids: RequestIds,
+    metrics: &'static Api,
 }
 
 impl Shell {
     /// Surrounds `router`.
     pub fn new(router: Router) -> Self {
-        Self { router, ids: RequestIds::new() }
+        Self { router, ids: RequestIds::new(), metrics: &API }
+    }
+
+    /// An id for what is answered before it is a request.
+    pub(super) fn make_id(&self) -> RequestId {
+        self.ids.make()
     }
 
     /// Answers `request`; always with an answer that carries the request's id.
@@ -117,30 +128,42 @@ impl Shell {
             self.routed(request, &id).await
         };
         response.headers_mut().insert(X_REQUEST_ID, id.0.clone());
+        response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+        let took = begun.elapsed();
+        self.metrics.answered(response.status().as_u16()).increment(1);
+        self.metrics.request_seconds.record(took);
         if let Some((method, path)) = log {
-            access(&method, &path, response.status(), &id, begun);
+            access(&method, &path, response.status(), &id, took);
         }
         response
     }
 
     async fn routed(&self, request: Request, id: &RequestId) -> Response {
+        let is_asking_options = request.method() == Method::OPTIONS;
         let mut answering = pin!(self.router.clone().call(request));
-        let answered =
-            poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| answering.as_mut().poll(cx))) {
-                Ok(Poll::Pending) => Poll::Pending,
-                Ok(Poll::Ready(response)) => Poll::Ready(Some(response)),
-                Err(_) => Poll::Ready(None),
-            })
-            .await;
-        let Some(answered) = answered else { return panicked(id) };
-        let Ok(mut response) = answered;
-        if response.status().as_u16() >= 400 {
-            if let Some(PendingProblem(problem)) = response.extensions_mut().remove() {
-                return problem.respond(id.as_str());
-            }
-            return bare(response, id);
+        let answered = poll_fn(|cx| match panics::catch(|| answering.as_mut().poll(cx)) {
+            Ok(polled) => polled.map(Ok),
+            Err(panic) => Poll::Ready(Err(panic)),
+        })
+        .await;
+        let mut response = match answered {
+            Ok(Ok(response)) => response,
+            Err(panic) => return self.panicked(id, &panic),
+        };
+        if response.status().as_u16() < 400 {
+            return response;
         }
-        response
+        if let Some(PendingProblem(problem)) = response.extensions_mut().remove() {
+            return problem.respond(id.as_str());
+        }
+        bare(response, id, is_asking_options)
+    }
+
+    fn panicked(&self, id: &RequestId, panic: &str) -> Response {
+        self.metrics.panics.increment(1);
+        tracing::error!(request_id = id.as_str(), panic, "a handler panicked");
+        Problem::new(ErrorCode::Internal, "the request failed inside this node")
+            .respond(id.as_str())
     }
 }
 
@@ -148,31 +171,37 @@ fn uri_bytes(request: &Request) -> usize {
     request.uri().path_and_query().map_or(0, |target| target.as_str().len())
 }
 
-fn access(method: &Method, path: &str, status: StatusCode, id: &RequestId, begun: Instant) {
-    let took_us = begun.elapsed().as_micros() as u64;
-    tracing::debug!(%method, path, status = status.as_u16(), request_id = %id, took_us, "request");
-}
-
-fn panicked(id: &RequestId) -> Response {
-    tracing::error!(request_id = %id, "a handler panicked");
-    Problem::new(ErrorCode::Internal, "the request failed inside this node").respond(id.as_str())
+fn access(method: &Method, path: &str, status: StatusCode, id: &RequestId, took: Duration) {
+    tracing::debug!(
+        method = method.as_str(),
+        path,
+        status = status.as_u16(),
+        request_id = id.as_str(),
+        ?took,
+        "request"
+    );
 }
 
 /// What the router itself refuses comes without a body.
-fn bare(response: Response<Body>, id: &RequestId) -> Response {
-    let problem = match response.status() {
-        StatusCode::NOT_FOUND => Problem::new(ErrorCode::NotFound, "nothing is at this path"),
+fn bare(response: Response, id: &RequestId, is_asking_options: bool) -> Response {
+    match response.status() {
+        StatusCode::NOT_FOUND => {
+            Problem::new(ErrorCode::NotFound, "nothing is at this path").respond(id.as_str())
+        }
         StatusCode::METHOD_NOT_ALLOWED => {
             let allow = response.headers().get(header::ALLOW).cloned();
-            let told = allow.as_ref().and_then(|allow| allow.to_str().ok()).unwrap_or_default();
-            let detail = format!("this path knows {told}");
-            let mut answer = Problem::new(ErrorCode::MethodNotAllowed, detail).respond(id.as_str());
+            let mut answer = if is_asking_options {
+                StatusCode::NO_CONTENT.into_response()
+            } else {
+                let told = allow.as_ref().and_then(|allow| allow.to_str().ok());
+                let detail = format!("this path knows {}", told.unwrap_or_default());
+                Problem::new(ErrorCode::MethodNotAllowed, detail).respond(id.as_str())
+            };
             if let Some(allow) = allow {
                 answer.headers_mut().insert(header::ALLOW, allow);
             }
-            return answer;
+            answer
         }
-        _ => return response,
-    };
-    problem.respond(id.as_str())
+        _ => response,
+    }
 }
