@@ -1,1 +1,4 @@
-//! store
+//! All SQL.
+
+pub mod connect;
+pub mod server;
