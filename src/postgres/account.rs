@@ -111,7 +111,9 @@ impl Account {
             return None;
         }
         way.reverse();
-        for folder in way {
+        // Without a shell to ask with, the start itself will tell.
+        let can_ask = self.can_enter(Path::new("/")).await;
+        for folder in way.into_iter().filter(|_| can_ask) {
             if !self.can_enter(folder).await {
                 return Some(folder.to_owned());
             }

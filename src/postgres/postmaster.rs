@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{Read, Seek, SeekFrom},
+    io::{self, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     time::{Duration, Instant},
@@ -120,19 +120,31 @@ impl Recipe {
         unreachable!("the attempts do not end")
     }
 
+    /// The end of what the server wrote before and after its own log was open.
     fn last_words(&self) -> String {
-        let read = || {
-            let mut file = File::open(&self.start_log)?;
-            let from = file.metadata()?.len().saturating_sub(LAST_WORDS_BYTES);
-            file.seek(SeekFrom::Start(from))?;
-            let mut bytes = Vec::new();
-            file.read_to_end(&mut bytes)?;
-            std::io::Result::Ok(bytes)
-        };
-        let bytes = read().unwrap_or_default();
-        let text = String::from_utf8_lossy(&bytes).trim().to_owned();
-        if text.is_empty() { "none".to_owned() } else { text }
+        let log = newest_file(&self.cluster.dir.join("log"));
+        let files = [Some(self.start_log.clone()), log];
+        let words = files.into_iter().flatten().filter_map(|path| tail(&path).ok());
+        let words: Vec<String> = words.filter(|text| !text.is_empty()).collect();
+        if words.is_empty() { "none".to_owned() } else { words.join("\n") }
     }
+}
+
+fn newest_file(dir: &Path) -> Option<PathBuf> {
+    let files = fs::read_dir(dir).ok()?.filter_map(|entry| {
+        let entry = entry.ok()?;
+        Some((entry.metadata().ok()?.modified().ok()?, entry.path()))
+    });
+    files.max().map(|(_, path)| path)
+}
+
+fn tail(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let from = file.metadata()?.len().saturating_sub(LAST_WORDS_BYTES);
+    file.seek(SeekFrom::Start(from))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
 }
 
 impl Postmaster {

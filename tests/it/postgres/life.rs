@@ -10,10 +10,12 @@ use std::{
 use postrider::{
     lifecycle::Lifecycle,
     postgres::{self, EmbeddedError},
+    store::connect::Target,
 };
 
 use super::{
-    ask, config, connect, eventually, kill_9, open_dir, postmaster, processes, run, start,
+    ask, config, configure, connect, eventually, kill_9, open_dir, postmaster, processes, run,
+    start, try_start,
 };
 
 const DIR: &str = "POSTRIDER_TEST_DATA_DIR";
@@ -118,7 +120,7 @@ async fn a_killed_server_is_started_again_with_its_data() {
     let dead = postmaster(dir.path());
     kill_9(dead);
     eventually("another server runs", async || {
-        let target = postrider::store::connect::Target::parse(server.url()).expect("a URL");
+        let target = Target::parse(server.url()).expect("a URL");
         let is_new = postmaster_or_none(dir.path()).is_some_and(|pid| pid != dead);
         is_new.then_some(target.connect("test").await.ok())?
     })
@@ -128,33 +130,49 @@ async fn a_killed_server_is_started_again_with_its_data() {
     assert_eq!(processes(dir.path()), Vec::<u32>::new());
 }
 
-/// A backend in a long statement does not see that its postmaster died, and holds the memory
-/// that the next one needs.
-#[tokio::test]
-async fn a_backend_that_outlives_a_killed_server_does_not_hinder_the_next() {
-    let dir = open_dir();
-    let server = start(dir.path()).await;
-    remember(server.url()).await;
-    let life = Lifecycle::new();
-    let mut busy = connect(server.url()).await;
+/// Keeps a backend in a statement without end: such a one does not see that its postmaster died,
+/// and holds the memory that the next server needs.
+async fn keep_busy(url: &str, life: &Lifecycle) {
+    let mut busy = connect(url).await;
     let backend: u32 = ask(&mut busy, "select pg_backend_pid()::text").await.parse().expect("pid");
     life.spawn(async move {
         let endless = "do $$ begin loop end loop; end $$";
         sqlx::raw_sql(endless).execute(&mut busy).await.expect_err("it is ended");
     });
+    let state = || fs::read_to_string(format!("/proc/{backend}/stat")).unwrap_or_default();
+    eventually("the backend is busy", async || state().contains(" R ").then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_backend_that_outlives_a_killed_server_does_not_hinder_the_next() {
+    let dir = open_dir();
+    let server = start(dir.path()).await;
+    remember(server.url()).await;
+    keep_busy(server.url(), &Lifecycle::new()).await;
     let dead = postmaster(dir.path());
-    let state = |pid: u32| fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    eventually("the backend is busy", async || state(backend).contains(" R ").then_some(())).await;
     kill_9(dead);
     eventually("another server runs", async || {
         postmaster_or_none(dir.path()).filter(|pid| *pid != dead)
     })
     .await;
     eventually("it accepts sessions", async || {
-        let target = postrider::store::connect::Target::parse(server.url()).expect("a URL");
+        let target = Target::parse(server.url()).expect("a URL");
         target.connect("test").await.ok()
     })
     .await;
+    recall(server.url()).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_backend_that_outlives_node_and_server_does_not_hinder_the_next() {
+    let dir = open_dir();
+    let node = spawn_node(dir.path());
+    remember(&node.url).await;
+    keep_busy(&node.url, &Lifecycle::new()).await;
+    node.kill_9();
+    kill_9(postmaster(dir.path()));
+    let server = start(dir.path()).await;
     recall(server.url()).await;
     server.stop().await;
 }
@@ -187,7 +205,9 @@ async fn a_number_that_now_belongs_to_another_process_is_left_alone() {
     let mut other = Command::new("cat").stdin(Stdio::piped()).spawn().expect("a process");
     let cluster = dir.path().join("postgres");
     let text = format!("{}\n{}\n1\n5432\n/x\n\n 1 1\nready   \n", other.id(), cluster.display());
-    fs::write(cluster.join("postmaster.pid"), text).expect("a stale file");
+    fs::write(cluster.join("postmaster.pid"), &text).expect("a stale file");
+    fs::create_dir(dir.path().join("socket")).expect("folder");
+    fs::write(dir.path().join("socket/.s.PGSQL.5432.lock"), text).expect("a stale file");
     let server = start(dir.path()).await;
     assert_eq!(other.try_wait().expect("its state"), None, "it must live on");
     server.stop().await;
@@ -202,6 +222,35 @@ async fn a_stop_during_the_start_ends_it() {
     node.stop();
     let outcome = postgres::start(&config(dir.path()), &node).await;
     assert!(matches!(outcome, Err(EmbeddedError::Interrupted)), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_stop_during_initdb_does_not_hinder_the_next_start() {
+    let dir = open_dir();
+    let node = Lifecycle::new();
+    let config = config(dir.path());
+    let interrupt = eventually("initdb runs", async || {
+        dir.path().join("postgres.new/base").exists().then(|| node.stop())
+    });
+    let (outcome, ()) = tokio::join!(postgres::start(&config, &node), interrupt);
+    assert!(matches!(outcome, Err(EmbeddedError::Interrupted)), "{outcome:?}");
+    let server = start(dir.path()).await;
+    connect(server.url()).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_start_says_why() {
+    let dir = open_dir();
+    start(dir.path()).await.stop().await;
+    configure(dir.path(), "shared_buffers = lots");
+    let refused = try_start(dir.path()).await.expect_err("a wrong setting").to_string();
+    assert!(refused.contains("shared_buffers"), "{refused}");
+    configure(dir.path(), "shared_buffers = 64MB\nrestore_command = 'false'");
+    fs::write(dir.path().join("postgres/recovery.signal"), "").expect("a wish it cannot fulfil");
+    fs::remove_dir_all(dir.path().join("postgres/pg_wal")).expect("its log");
+    let refused = try_start(dir.path()).await.expect_err("no log").to_string();
+    assert!(refused.contains("FATAL"), "{refused}");
 }
 
 #[tokio::test]
