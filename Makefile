@@ -34,8 +34,9 @@ bench: ## measures, each figure beside its floor from the same run (WHAT=all)
 	@deploy/setup.sh bench
 	@cargo run --locked --release -p bench -- $(WHAT)
 
-lint: ## formatting and clippy, warnings are errors
+lint: ## formatting, clippy, scripts and configuration; warnings are errors
 	@deploy/setup.sh run
+	@deploy/lint.sh
 	@cargo fmt --all --check
 	@cargo clippy --locked --workspace --all-targets -- -D warnings
 

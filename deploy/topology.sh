@@ -146,19 +146,21 @@ make_database() {
   mkdir -p "$dir/data"
   cp "$password" "$dir/password.initdb"
   [ "$(id -u)" != 0 ] || chown "$database_user" "$dir/data" "$dir/password.initdb"
-  (cd "$dir" && "${as_database_user[@]}" "$postgres/initdb" --pgdata="$dir/data" --username=postrider \
-    --pwfile="$dir/password.initdb" --auth=scram-sha-256 --data-checksums --encoding=UTF8 \
+  (cd "$dir" && "${as_database_user[@]}" "$postgres/initdb" --pgdata="$dir/data" \
+    --username=postrider --pwfile="$dir/password.initdb" --auth=scram-sha-256 \
+    --data-checksums --encoding=UTF8 \
     --locale=C.UTF-8 >"$dir/initdb.log") || fail "initdb failed: see $dir/initdb.log"
   rm "$dir/password.initdb"
   # Appended, not included: PostgreSQL's user may not be able to read the repository.
-  "${as_database_user[@]}" tee -a "$dir/data/postgresql.conf" <"$REPOSITORY/deploy/postgresql.conf" \
-    >/dev/null
+  "${as_database_user[@]}" tee -a "$dir/data/postgresql.conf" >/dev/null \
+    <"$REPOSITORY/deploy/postgresql.conf"
 }
 
 start_database() {
   say "PostgreSQL on 127.0.0.1:$database_port"
   is_running postgres || start postgres "${as_database_user[@]}" "$postgres/postgres" \
-    -D "$dir/data" -c listen_addresses=127.0.0.1 -c port="$database_port" -c unix_socket_directories=
+    -D "$dir/data" -c listen_addresses=127.0.0.1 -c port="$database_port" \
+    -c unix_socket_directories=
   await postgres 60 "$postgres/pg_isready" --host=127.0.0.1 --port="$database_port"
 }
 

@@ -1,0 +1,4 @@
+//! Everything that is tested from outside the crate, in one binary.
+
+mod architecture;
+mod docs;
