@@ -170,7 +170,8 @@ start_nodes() {
   export DATABASE_URL
   for n in 1 2 3; do
     say "node$n on 127.0.0.1:$((port + n))"
-    is_running "node$n" || start "node$n" "$bin" serve --listen "127.0.0.1:$((port + n))"
+    is_running "node$n" || POSTRIDER_NODE_NAME="node$n" start "node$n" \
+      "$bin" serve --listen "127.0.0.1:$((port + n))"
   done
   for n in 1 2 3; do await "node$n" 60 answers $((port + n)) /readyz; done
 }
