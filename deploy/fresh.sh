@@ -65,6 +65,7 @@ make_system() {
 mount_system() {
   mount -t proc proc "$system/proc"
   mount --bind /dev "$system/dev"
+  mount --bind /dev/pts "$system/dev/pts"
   mount -t tmpfs tmpfs "$system/dev/shm"
   mount --bind -o ro "$(rustc --print sysroot)" "$system/opt/rust"
 }

@@ -78,7 +78,10 @@ missing_packages() {
 readonly INSTALL='
 set -euo pipefail
 export DEBIAN_FRONTEND=noninteractive
-get() { apt-get install --yes --no-install-recommends -o Acquire::Retries=3 -qq "$@"; }
+get() {
+  apt-get install --yes --no-install-recommends -qq -o Acquire::Retries=3 -o Dpkg::Use-Pty=0 \
+    "$@" >/dev/null
+}
 if [ ! -e /usr/sbin/policy-rc.d ]; then
   trap "rm -f /usr/sbin/policy-rc.d" EXIT
   printf "#!/bin/sh\nexit 101\n" >/usr/sbin/policy-rc.d
