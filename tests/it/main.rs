@@ -1,3 +1,6 @@
-//! Tests against real servers.
+//! Everything that is tested from outside the crate, in one binary.
 
+mod api;
+mod architecture;
+mod docs;
 mod postgres;
