@@ -2,6 +2,7 @@
 //! know; nothing here answers in plain text.
 
 mod body;
+mod encoding;
 mod json;
 mod params;
 
