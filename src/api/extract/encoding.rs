@@ -3,9 +3,13 @@
 use std::io::Write;
 
 use axum::http::HeaderValue;
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
 use crate::api::error::{ErrorCode, Problem};
+
+/// The window that a zstd frame may ask for, which the decoder allocates whole: 8 MiB, as RFC 9659
+/// says for HTTP. The library's own limit would let twenty bytes ask for 128 MiB.
+const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
 /// How a body is encoded; a body has at most one encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +58,7 @@ impl Encoding {
                 let mut reader = flate2::bufread::MultiGzDecoder::new(raw);
                 std::io::copy(&mut reader, &mut out).map(drop)
             }
-            Self::Zstd => zstd::stream::copy_decode(raw.reader(), &mut out),
+            Self::Zstd => unzstd(raw, &mut out),
         };
         match copied {
             Ok(()) => Ok(out.bytes.freeze()),
@@ -62,6 +66,12 @@ impl Encoding {
             Err(why) => Err(DecodeError::Broken(why)),
         }
     }
+}
+
+fn unzstd(raw: &[u8], out: &mut Bounded) -> std::io::Result<()> {
+    let mut reader = zstd::stream::read::Decoder::with_buffer(raw)?;
+    reader.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
+    std::io::copy(&mut reader, out).map(drop)
 }
 
 struct Bounded {
