@@ -1,0 +1,4 @@
+//! The rows of the table, a scenario a file.
+
+pub mod floors;
+pub mod singles;
