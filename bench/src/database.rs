@@ -4,16 +4,24 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
+use rand::{SeedableRng as _, rngs::StdRng};
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Row as _,
     postgres::PgConnectOptions,
 };
 
-use crate::load::{generator::Worker, histogram::Histogram};
+use crate::load::{generator::Worker, histogram::Histogram, payload};
+
+/// Different flushes that a connection appends in turn.
+const FLUSHES: usize = 8;
+/// A record batch's head, and what a record takes beside its value.
+const BATCH_BYTES: usize = 61;
+const RECORD_BYTES: usize = 10;
 
 /// The embedded server's superuser and database.
 const USER: &str = "postrider";
@@ -162,6 +170,13 @@ pub struct Target {
     bucket: i64,
 }
 
+impl Target {
+    /// Only its partition `index`.
+    pub fn only(&self, index: usize) -> Self {
+        Self { partitions: vec![self.partitions[index]], bucket: self.bucket }
+    }
+}
+
 /// What one call of the append function is given: one entry a partition.
 #[derive(Clone, Debug)]
 pub struct Flush {
@@ -171,12 +186,31 @@ pub struct Flush {
     pub records: Vec<Vec<u8>>,
 }
 
+impl Flush {
+    /// A few different flushes for so many partitions, each with `messages` messages of 100
+    /// bytes of random text.
+    pub fn several(partitions: usize, messages: usize) -> Arc<Vec<Self>> {
+        let mut random = StdRng::seed_from_u64(2);
+        let flush = |_| Self {
+            messages: messages as i32,
+            records: (0..partitions).map(|_| records(&mut random, messages)).collect(),
+        };
+        Arc::new((0..FLUSHES).map(flush).collect())
+    }
+}
+
+/// Bytes as long as a record batch with so many messages.
+fn records(random: &mut StdRng, messages: usize) -> Vec<u8> {
+    let each = payload::VALUE_BYTES + RECORD_BYTES;
+    payload::text(random, BATCH_BYTES + messages * each).into_bytes()
+}
+
 /// A connection that calls the append function again and again.
 pub struct Appender {
     connection: PgConnection,
     target: Target,
     statement: String,
-    flushes: Vec<Flush>,
+    flushes: Arc<Vec<Flush>>,
     next: usize,
     slot: i64,
     wake: i64,
@@ -188,7 +222,11 @@ impl Appender {
     ///
     /// # Errors
     /// When the server refuses.
-    pub async fn open(database: &Database, target: Target, flushes: Vec<Flush>) -> Result<Self> {
+    pub async fn open(
+        database: Database,
+        target: Target,
+        flushes: Arc<Vec<Flush>>,
+    ) -> Result<Self> {
         let mut connection = database.connect().await?;
         let slot = sqlx::query("select postrider.open_wake_slot($1)").bind(NO_NODE);
         let slot = slot.fetch_one(&mut connection).await?.get(0);

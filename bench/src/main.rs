@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     options::{Options, Row},
-    report::Report,
+    report::{Bar, Line, Report, number},
     servers::{echo, echo::Echo, node::Node},
 };
 
@@ -46,6 +46,20 @@ impl Bench {
     /// Starts a fresh node with a PostgreSQL of its own.
     async fn node(&self, name: &str) -> Result<Node> {
         Node::start(&self.options.postrider, &self.folder.join(name)).await
+    }
+
+    /// Prints the most memory that any node took.
+    fn memory(&mut self) {
+        let megabytes = self.peak_memory as f64 / 1e6;
+        self.report.line(Line {
+            what: "memory of a node's own process, peak: MB".into(),
+            ours: number(megabytes),
+            floor: String::new(),
+            figure: megabytes,
+            bar: Bar::AtMost(200.0),
+            note: "the highest of all nodes of this run".into(),
+            void: String::new(),
+        });
     }
 
     /// Remembers how much memory a node took.
@@ -117,8 +131,29 @@ async fn measure(bench: &mut Bench) -> Result<()> {
     if wants(bench, &[Row::Floors]) {
         rows::floors::run(bench).await?;
     }
+    if wants(bench, &[Row::Batches, Row::Streams]) {
+        rows::batches::run(bench).await?;
+    }
     if wants(bench, &[Row::Singles, Row::Streams]) {
         rows::singles::run(bench).await?;
+    }
+    if wants(bench, &[Row::Latency]) {
+        rows::latency::run(bench).await?;
+    }
+    if wants(bench, &[Row::Wake]) {
+        rows::wake::run(bench).await?;
+    }
+    if wants(bench, &[Row::Backlog]) {
+        rows::backlog::run(bench).await?;
+    }
+    if wants(bench, &[Row::Held]) {
+        rows::held::run(bench).await?;
+    }
+    if wants(bench, &[Row::Idle]) {
+        rows::idle::run(bench).await?;
+    }
+    if bench.peak_memory > 0 {
+        bench.memory();
     }
     Ok(())
 }

@@ -58,6 +58,16 @@ pub struct Samples {
 }
 
 impl Samples {
+    /// No samples yet, of so many sides.
+    pub fn of(sides: usize) -> Self {
+        Self { sides: (0..sides).map(|_| Vec::new()).collect(), void: String::new() }
+    }
+
+    /// Adds a round's sample of one side.
+    pub fn push(&mut self, side: usize, sample: Sample) {
+        self.sides[side].push(sample);
+    }
+
     /// The median figure of a side.
     pub fn figure(&self, side: usize) -> f64 {
         median(&self.figures(side))
@@ -121,10 +131,9 @@ pub async fn interleave(
     echo_side: Option<usize>,
     mut run: impl AsyncFnMut(usize) -> Result<Sample>,
 ) -> Result<Samples> {
-    let mut kept: Vec<Vec<Sample>> = (0..sides).map(|_| Vec::new()).collect();
-    let mut slowest_allowed = plan.rounds;
-    let mut void = String::new();
-    while kept[0].len() < plan.rounds {
+    let mut kept = Samples::of(sides);
+    let mut repeats = plan.rounds;
+    while kept.sides[0].len() < plan.rounds {
         let mut round = Vec::new();
         for side in 0..sides {
             round.push(run(side).await?);
@@ -135,20 +144,17 @@ pub async fn interleave(
         };
         if pace < ECHO_FLOOR {
             eprintln!("      round void: the echo answered {} requests/s", number(pace));
-            slowest_allowed = slowest_allowed.saturating_sub(1);
-            if slowest_allowed > 0 {
+            if repeats > 0 {
+                repeats -= 1;
                 continue;
             }
-            void = format!("the echo was below {} requests/s", number(ECHO_FLOOR));
+            kept.void = format!("the echo was below {} requests/s", number(ECHO_FLOOR));
         }
-        for (kept, sample) in kept.iter_mut().zip(round) {
-            kept.push(sample);
-        }
-        if !void.is_empty() {
-            break;
+        for (side, sample) in round.into_iter().enumerate() {
+            kept.push(side, sample);
         }
     }
-    Ok(Samples { sides: kept, void })
+    Ok(kept)
 }
 
 /// Requests per second that the echo answers over 64 connections, in half a second.

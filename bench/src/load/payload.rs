@@ -91,6 +91,11 @@ pub fn stream_appends(
         .collect()
 }
 
+/// A publish of one small message.
+pub fn publish_one(address: SocketAddr, topic: &str) -> Vec<u8> {
+    post(address, &format!("/v1/topics/{topic}/messages"), "{\"messages\":[{\"value\":1}]}")
+}
+
 /// A whole request with a JSON body.
 pub fn post(address: SocketAddr, path: &str, body: &str) -> Vec<u8> {
     request(address, "POST", path, body)
