@@ -25,7 +25,7 @@ const RECORD_BYTES: usize = 10;
 
 /// The embedded server's superuser and database.
 const USER: &str = "postrider";
-const DATABASE: &str = "postrider";
+const DATABASE: &str = "postgres";
 /// Wake slots of the floors stand under a node that no node is.
 const NO_NODE: i64 = -1;
 
@@ -55,8 +55,8 @@ impl Database {
 
     /// Its URL.
     pub fn url(&self) -> String {
-        let socket = self.socket.display();
-        format!("postgres://{USER}@localhost:{}/{DATABASE}?host={socket}", self.port)
+        let socket = self.socket.to_string_lossy().replace('/', "%2F");
+        format!("postgres://{USER}@{socket}:{}/{DATABASE}?sslmode=disable", self.port)
     }
 
     /// Connects.
@@ -209,7 +209,7 @@ fn records(random: &mut StdRng, messages: usize) -> Vec<u8> {
 pub struct Appender {
     connection: PgConnection,
     target: Target,
-    statement: String,
+    statement: Arc<str>,
     flushes: Arc<Vec<Flush>>,
     next: usize,
     slot: i64,
@@ -231,9 +231,10 @@ impl Appender {
         let slot = sqlx::query("select postrider.open_wake_slot($1)").bind(NO_NODE);
         let slot = slot.fetch_one(&mut connection).await?.get(0);
         let statement = format!(
-            "select outcome from postrider.append_{}($1, $2, $3, $4, $5, $6)",
+            "select outcome from postrider.append_{}($1, $2, $3, null, $4, $5)",
             target.bucket
-        );
+        )
+        .into();
         Ok(Self { connection, target, statement, flushes, next: 0, slot, wake: 0 })
     }
 }
@@ -244,11 +245,10 @@ impl Worker for Appender {
         self.next = (self.next + 1) % self.flushes.len();
         self.wake += 1;
         let count = flush.records.len();
-        let rows = sqlx::query(AssertSqlSafe(self.statement.clone()))
+        let rows = sqlx::query(AssertSqlSafe(Arc::clone(&self.statement)))
             .bind(&self.target.partitions[..count])
             .bind(vec![flush.messages; count])
             .bind(&flush.records)
-            .bind(None::<Vec<i64>>)
             .bind(self.slot)
             .bind(self.wake)
             .fetch_all(&mut self.connection)

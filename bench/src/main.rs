@@ -43,8 +43,11 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// Starts a fresh node with a PostgreSQL of its own.
+    /// A fresh node with a PostgreSQL of its own, or the one to be measured.
     async fn node(&self, name: &str) -> Result<Node> {
+        if let Some(address) = self.options.url {
+            return Ok(Node::attached(address));
+        }
         Node::start(&self.options.postrider, &self.folder.join(name)).await
     }
 
@@ -85,6 +88,8 @@ fn begin() -> Result<bool> {
         return Ok(true);
     }
     let options = Options::parse();
+    options.check()?;
+    process::raise_file_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -99,7 +104,7 @@ fn begin() -> Result<bool> {
 }
 
 async fn run(options: Options) -> Result<bool> {
-    if !options.postrider.exists() {
+    if options.url.is_none() && !options.postrider.exists() {
         bail!("{} is missing: cargo build --release", options.postrider.display());
     }
     let folder = folder(options.folder.as_deref())?;
@@ -116,7 +121,7 @@ async fn run(options: Options) -> Result<bool> {
         peak_memory: 0,
     };
     machine::describe(&mut bench).await?;
-    if bench.options.rows != [Row::Floors] {
+    if bench.options.url.is_none() && bench.options.rows != [Row::Floors] {
         machine::describe_database(&mut bench).await?;
     }
     measure(&mut bench).await?;

@@ -1,7 +1,8 @@
 //! The command line.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use anyhow::{Result, bail};
 use clap::{Parser, ValueEnum};
 
 use crate::{load::generator::Timing, rounds::Plan};
@@ -25,6 +26,10 @@ pub struct Options {
     /// The program to measure.
     #[arg(long, default_value = "target/release/postrider")]
     pub postrider: PathBuf,
+    /// Measure a node that already listens here, such as 127.0.0.1:8080, in those rows that need
+    /// nothing but its HTTP interface.
+    #[arg(long)]
+    pub url: Option<SocketAddr>,
     /// A folder for data, made and removed again; it must be on the disk to be measured.
     #[arg(long)]
     pub folder: Option<PathBuf>,
@@ -68,6 +73,18 @@ impl Options {
             Row::Quick => matches!(row, Row::Batches | Row::Singles | Row::Latency),
             chosen => *chosen == row,
         })
+    }
+
+    /// Fails when a row needs a node that the bench has started.
+    ///
+    /// # Errors
+    /// When `--url` was given together with such a row.
+    pub fn check(&self) -> Result<()> {
+        let own = [Row::Batches, Row::Streams, Row::Latency, Row::Wake, Row::Held, Row::Idle];
+        if self.url.is_some() && own.iter().any(|row| self.wants(*row)) {
+            bail!("with --url only `singles` and `backlog` can be measured");
+        }
+        Ok(())
     }
 
     /// Whether this is the run of under a minute.

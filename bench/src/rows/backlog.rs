@@ -75,7 +75,7 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
             READY_MADE => {
                 (ready_made.address, vec![Party::Server(ready_made.pid())], ready_made_path as Path)
             }
-            _ => (node.address, node.parties()?.to_vec(), our_path as Path),
+            _ => (node.address, node.parties()?, our_path as Path),
         };
         let load = generator::drive(timing, 1, move |_| Reader::open(address, path));
         Ok(rounds::observe(&parties, load).await?.0)

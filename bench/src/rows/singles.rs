@@ -92,7 +92,7 @@ async fn measure(
             _ => (bench.echo.address, &echoed),
         };
         let parties = match (side, streams) {
-            (OURS, _) => node.parties()?.to_vec(),
+            (OURS, _) => node.parties()?,
             (STREAMS, Some(streams)) => vec![Party::Server(streams.pid())],
             _ => vec![Party::Server(bench.echo.pid())],
         };

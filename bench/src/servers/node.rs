@@ -26,7 +26,7 @@ const REQUEST: Duration = Duration::from_secs(30);
 
 /// A running node.
 pub struct Node {
-    process: Process,
+    process: Option<Process>,
     data: Option<PathBuf>,
     /// Where it listens.
     pub address: SocketAddr,
@@ -66,12 +66,17 @@ impl Node {
         let began = Instant::now();
         let mut process = Process::start(command, log)?;
         until_ready(&mut process, address, "/readyz").await.context("the node")?;
-        Ok(Self { process, data, address, start_took: began.elapsed() })
+        Ok(Self { process: Some(process), data, address, start_took: began.elapsed() })
     }
 
-    /// Its process id.
+    /// A node that somebody else has started.
+    pub fn attached(address: SocketAddr) -> Self {
+        Self { process: None, data: None, address, start_took: Duration::ZERO }
+    }
+
+    /// Its process id; 0, which no process has, when somebody else has started it.
     pub fn pid(&self) -> u32 {
-        self.process.pid()
+        self.process.as_ref().map_or(0, Process::pid)
     }
 
     /// Its PostgreSQL.
@@ -87,8 +92,11 @@ impl Node {
     ///
     /// # Errors
     /// As [`Node::database`].
-    pub fn parties(&self) -> Result<[Party; 2]> {
-        Ok([Party::Server(self.pid()), Party::Postgres(self.database()?.postmaster)])
+    pub fn parties(&self) -> Result<Vec<Party>> {
+        if self.process.is_none() {
+            return Ok(Vec::new());
+        }
+        Ok(vec![Party::Server(self.pid()), Party::Postgres(self.database()?.postmaster)])
     }
 
     /// The greatest resident size of its own process, in bytes.
@@ -96,7 +104,7 @@ impl Node {
         process::peak_memory(self.pid()).unwrap_or(0)
     }
 
-    /// Makes a topic.
+    /// Makes a topic, in place of one that an earlier run has left.
     ///
     /// # Errors
     /// When it is refused.
@@ -104,6 +112,10 @@ impl Node {
         let mut connection = Connection::open(self.address).await?;
         let body = format!("{{\"partitions\":{partitions}}}");
         let path = format!("/v1/topics/{topic}");
+        if self.process.is_none() {
+            let request = payload::request(self.address, "DELETE", &path, "");
+            timeout(REQUEST, connection.exchange(&request)).await??;
+        }
         let request = payload::request(self.address, "PUT", &path, &body);
         let answer = timeout(REQUEST, connection.exchange(&request)).await??;
         if !answer.is_success() {
@@ -150,7 +162,9 @@ impl Drop for Node {
     /// A node that had to be killed leaves its PostgreSQL behind.
     fn drop(&mut self) {
         let database = self.database();
-        self.process.stop();
+        if let Some(process) = &mut self.process {
+            process.stop();
+        }
         let Ok(Database { postmaster, .. }) = database else { return };
         if process::runs(postmaster) {
             process::signal(postmaster, Signal::INT);
