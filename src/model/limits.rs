@@ -62,10 +62,14 @@ pub const SLOT_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const FLUSH_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Messages of one flush; a single request may exceed it alone.
 pub const FLUSH_MESSAGES_MAX: usize = 50_000;
-/// Partitions of one flush; a single request may exceed it alone.
-pub const FLUSH_PARTITIONS_MAX: usize = 512;
+/// Parts (a request and a partition) of one flush; a single request may exceed it alone.
+pub const FLUSH_PARTS_MAX: usize = 4_096;
 /// Bytes of recent batches that a node keeps for tail reads.
 pub const TAIL_CACHE_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Batches that a node keeps for tail reads, however small they are.
+pub const TAIL_CACHE_BATCHES_MAX: usize = 50_000;
+/// Topics of one tenant that a node keeps in memory.
+pub const CACHED_TOPICS_MAX: usize = 100_000;
 /// Connections to the database for everything but flushes.
 pub const DATABASE_CONNECTIONS: u32 = 6;
 /// How long a request waits for a database connection.
