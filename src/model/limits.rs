@@ -45,6 +45,8 @@ pub const HEAD_FIELDS_MAX: usize = 100;
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a kept-alive connection may rest between requests; above nginx's 60 s.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long a client may take none of the bytes that wait for it.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a body may take to arrive.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Connections of one node.
