@@ -9,6 +9,9 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
+/// The content type of problems.
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
 /// The stable name of an error. Clients branch on it; titles and details may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorCode {
@@ -24,6 +27,10 @@ pub enum ErrorCode {
     DatabaseUnavailable,
     /// This node is about to stop.
     Draining,
+    /// The head of a request did not arrive in time.
+    HeadTimeout,
+    /// The head of a request has too many bytes or fields.
+    HeadTooLarge,
     /// Something failed that should not have; the log of the node has more.
     Internal,
     /// A value that the field does not take.
@@ -68,13 +75,15 @@ pub enum Effect {
 
 impl ErrorCode {
     /// All codes, in alphabetical order of their names.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::AlreadyExists,
         Self::BatchTooLarge,
         Self::BodyTimeout,
         Self::BodyTooLarge,
         Self::DatabaseUnavailable,
         Self::Draining,
+        Self::HeadTimeout,
+        Self::HeadTooLarge,
         Self::Internal,
         Self::Invalid,
         Self::Malformed,
@@ -101,6 +110,8 @@ impl ErrorCode {
             Self::BodyTooLarge => "body_too_large",
             Self::DatabaseUnavailable => "database_unavailable",
             Self::Draining => "draining",
+            Self::HeadTimeout => "head_timeout",
+            Self::HeadTooLarge => "head_too_large",
             Self::Internal => "internal",
             Self::Invalid => "invalid",
             Self::Malformed => "malformed",
@@ -126,7 +137,8 @@ impl ErrorCode {
             Self::BatchTooLarge | Self::BodyTooLarge | Self::MessageTooLarge => {
                 StatusCode::PAYLOAD_TOO_LARGE
             }
-            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTimeout | Self::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::DatabaseUnavailable | Self::Draining | Self::Overloaded | Self::StorageFull => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -152,11 +164,13 @@ impl ErrorCode {
             Self::BodyTimeout
             | Self::DatabaseUnavailable
             | Self::Draining
+            | Self::HeadTimeout
             | Self::Overloaded
             | Self::StorageFull => true,
             Self::AlreadyExists
             | Self::BatchTooLarge
             | Self::BodyTooLarge
+            | Self::HeadTooLarge
             | Self::Internal
             | Self::Invalid
             | Self::Malformed
@@ -183,6 +197,8 @@ impl ErrorCode {
             | Self::BodyTooLarge
             | Self::DatabaseUnavailable
             | Self::Draining
+            | Self::HeadTimeout
+            | Self::HeadTooLarge
             | Self::Invalid
             | Self::Malformed
             | Self::MessageTooLarge
@@ -200,7 +216,7 @@ impl ErrorCode {
     }
 
     /// After how many seconds a retry is worth while.
-    fn retry_after_s(self) -> Option<u32> {
+    pub(super) fn retry_after_s(self) -> Option<u32> {
         (self.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(1)
     }
 }
@@ -270,12 +286,15 @@ impl Problem {
         }
     }
 
+    pub(super) fn json(&self, request_id: &str) -> Vec<u8> {
+        serde_json::to_vec(&self.body(request_id)).expect("a problem is plain JSON")
+    }
+
     /// The whole answer to the request of `request_id`.
     pub fn respond(&self, request_id: &str) -> Response {
-        let body = serde_json::to_vec(&self.body(request_id)).expect("a problem is plain JSON");
-        let mut response = (self.code.status(), body).into_response();
+        let mut response = (self.code.status(), self.json(request_id)).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         if let Some(seconds) = self.code.retry_after_s() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
