@@ -26,11 +26,15 @@ use axum::{
 };
 use bytes::Bytes;
 use clap::Parser;
+use postrider::{
+    api::accept::{AcceptSettings, serve},
+    lifecycle::Lifecycle,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::net::TcpListener;
 
-use super::{accept, free_port, until_ready};
+use super::{free_port, until_ready};
 use crate::process::Process;
 
 /// An echo that runs as a child process.
@@ -88,7 +92,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = TcpListener::bind(arguments.listen).await?;
-        accept::serve(listener, router(pages)).await.context("accepting")
+        let settings = AcceptSettings::default();
+        serve(listener, router(pages), Lifecycle::new(), settings).await;
+        Ok(())
     })
 }
 

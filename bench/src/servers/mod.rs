@@ -13,7 +13,6 @@ use crate::{
     process::Process,
 };
 
-pub mod accept;
 pub mod echo;
 pub mod node;
 pub mod streams;
