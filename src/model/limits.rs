@@ -82,3 +82,5 @@ pub const WAKE_INTERVAL: Duration = Duration::from_millis(250);
 pub const WAKE_KEPT: Duration = Duration::from_secs(60);
 /// How long a node goes on serving after it was told to stop.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one database host may take to let us in.
+pub const DATABASE_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
