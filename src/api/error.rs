@@ -43,6 +43,8 @@ pub enum ErrorCode {
     MethodNotAllowed,
     /// Nothing is there, or you may not know.
     NotFound,
+    /// This node cannot serve now.
+    NotReady,
     /// Named in the interface and not built yet.
     NotYetSupported,
     /// Below the low watermark or above the high one.
@@ -75,7 +77,7 @@ pub enum Effect {
 
 impl ErrorCode {
     /// All codes, in alphabetical order of their names.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::AlreadyExists,
         Self::BatchTooLarge,
         Self::BodyTimeout,
@@ -90,6 +92,7 @@ impl ErrorCode {
         Self::MessageTooLarge,
         Self::MethodNotAllowed,
         Self::NotFound,
+        Self::NotReady,
         Self::NotYetSupported,
         Self::OffsetOutOfRange,
         Self::OutcomeUnknown,
@@ -118,6 +121,7 @@ impl ErrorCode {
             Self::MessageTooLarge => "message_too_large",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::NotFound => "not_found",
+            Self::NotReady => "not_ready",
             Self::NotYetSupported => "not_yet_supported",
             Self::OffsetOutOfRange => "offset_out_of_range",
             Self::OutcomeUnknown => "outcome_unknown",
@@ -139,9 +143,11 @@ impl ErrorCode {
             }
             Self::BodyTimeout | Self::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::DatabaseUnavailable | Self::Draining | Self::Overloaded | Self::StorageFull => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::DatabaseUnavailable
+            | Self::Draining
+            | Self::NotReady
+            | Self::Overloaded
+            | Self::StorageFull => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Invalid
             | Self::NotYetSupported
@@ -165,6 +171,7 @@ impl ErrorCode {
             | Self::DatabaseUnavailable
             | Self::Draining
             | Self::HeadTimeout
+            | Self::NotReady
             | Self::Overloaded
             | Self::StorageFull => true,
             Self::AlreadyExists
@@ -204,6 +211,7 @@ impl ErrorCode {
             | Self::MessageTooLarge
             | Self::MethodNotAllowed
             | Self::NotFound
+            | Self::NotReady
             | Self::NotYetSupported
             | Self::OffsetOutOfRange
             | Self::Overloaded

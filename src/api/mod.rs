@@ -3,7 +3,12 @@
 pub mod accept;
 pub mod error;
 pub mod extract;
+pub mod http;
 pub mod layers;
+pub mod openapi;
+pub mod routes;
+
+use axum::extract::FromRef;
 
 use crate::{
     lifecycle::{Lifecycle, Readiness},
@@ -22,4 +27,22 @@ pub struct AppState {
     pub clock: Clock,
     /// What bodies may cost together.
     pub bodies: Bodies,
+}
+
+impl AsRef<Bodies> for AppState {
+    fn as_ref(&self) -> &Bodies {
+        &self.bodies
+    }
+}
+
+impl FromRef<AppState> for Lifecycle {
+    fn from_ref(state: &AppState) -> Self {
+        state.lifecycle.clone()
+    }
+}
+
+impl FromRef<AppState> for Readiness {
+    fn from_ref(state: &AppState) -> Self {
+        state.readiness.clone()
+    }
 }
