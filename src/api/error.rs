@@ -9,6 +9,8 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::store::{StoreError, error::Refusal};
+
 /// The content type of problems.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -270,6 +272,37 @@ impl Problem {
     pub fn fact(mut self, name: &str, value: impl Into<serde_json::Value>) -> Self {
         self.facts.insert(name.to_owned(), value.into());
         self
+    }
+
+    /// What a failed statement is on the wire. It is logged here, once; clients read no more than
+    /// what they may do about it.
+    pub fn of_store(error: &StoreError) -> Self {
+        match error {
+            StoreError::Unreachable(_) => {
+                Self::new(ErrorCode::DatabaseUnavailable, "the database cannot be reached")
+            }
+            StoreError::Lost(_) => Self::new(
+                ErrorCode::OutcomeUnknown,
+                "the connection to the database was lost before it answered",
+            ),
+            StoreError::Refused { reason, .. } => match reason {
+                Refusal::Full => {
+                    Self::new(ErrorCode::StorageFull, "the database has no space left")
+                }
+                Refusal::Busy | Refusal::Unavailable => Self::new(
+                    ErrorCode::DatabaseUnavailable,
+                    "the database cannot do this at the moment",
+                ),
+                Refusal::Missing | Refusal::Conflict | Refusal::Other => {
+                    tracing::error!(%error, "a statement was refused");
+                    Self::new(ErrorCode::Internal, "the database refused")
+                }
+            },
+            StoreError::Shape(_) => {
+                tracing::error!(%error, "a statement brought something unexpected");
+                Self::new(ErrorCode::Internal, "the database answered something unexpected")
+            }
+        }
     }
 
     /// A route, field or flag that the interface names and nobody has built.

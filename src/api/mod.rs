@@ -5,14 +5,18 @@ pub mod error;
 pub mod extract;
 pub mod http;
 pub mod layers;
+mod message;
 pub mod openapi;
 pub mod routes;
 
 use axum::extract::FromRef;
 
 use crate::{
+    catalog::Catalog,
     lifecycle::{Lifecycle, Readiness},
+    log::Log,
     model::Clock,
+    publish::Publisher,
 };
 use extract::Bodies;
 
@@ -27,6 +31,12 @@ pub struct AppState {
     pub clock: Clock,
     /// What bodies may cost together.
     pub bodies: Bodies,
+    /// Topics as resources.
+    pub catalog: Catalog,
+    /// The way into the log.
+    pub publisher: Publisher,
+    /// The log.
+    pub log: Log,
 }
 
 impl AsRef<Bodies> for AppState {

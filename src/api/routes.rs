@@ -7,12 +7,22 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     AppState,
-    http::{docs, limits, ops},
+    http::{docs, limits, messages, ops, publish, topics},
     openapi,
 };
 
 fn table() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(openapi::head())
+        .routes(routes!(
+            topics::put_topic,
+            topics::get_topic,
+            topics::patch_topic,
+            topics::delete_topic
+        ))
+        .routes(routes!(topics::list_topics))
+        .routes(routes!(publish::publish_messages))
+        .routes(routes!(publish::publish_raw))
+        .routes(routes!(messages::read_messages))
         .routes(routes!(limits::get_limits))
         .routes(routes!(ops::get_health))
         .routes(routes!(ops::get_readiness))

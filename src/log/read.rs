@@ -65,6 +65,9 @@ pub enum ReadError {
     /// The segments kept changing.
     #[error("the segments of partition {0} kept changing while they were read")]
     Unsettled(PartitionId),
+    /// The task that read ended without a word.
+    #[error("a read was not finished")]
+    Unfinished,
 }
 
 enum Step {

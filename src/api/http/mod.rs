@@ -2,4 +2,9 @@
 
 pub mod docs;
 pub mod limits;
+pub mod messages;
+mod ndjson;
 pub mod ops;
+pub mod publish;
+mod topic_settings;
+pub mod topics;
