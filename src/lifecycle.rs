@@ -20,6 +20,7 @@ use tokio_util::{
 #[derive(Clone, Debug, Default)]
 pub struct Lifecycle {
     soft: CancellationToken,
+    sealed: CancellationToken,
     hard: CancellationToken,
     tasks: TaskTracker,
 }
@@ -43,15 +44,31 @@ impl Lifecycle {
     /// Begins the drain; called again, ends at once.
     pub fn stop(&self) {
         if self.soft.is_cancelled() {
-            self.hard.cancel();
+            self.abort();
         }
         self.soft.cancel();
     }
 
+    /// No new work comes any more: what waits is finished.
+    pub fn seal(&self) {
+        self.soft.cancel();
+        self.sealed.cancel();
+    }
+
     /// Ends at once.
     pub fn abort(&self) {
-        self.soft.cancel();
+        self.seal();
         self.hard.cancel();
+    }
+
+    /// Whether no new work comes any more.
+    pub fn is_sealed(&self) -> bool {
+        self.sealed.is_cancelled()
+    }
+
+    /// Completes when no new work comes any more.
+    pub fn sealing(&self) -> WaitForCancellationFuture<'_> {
+        self.sealed.cancelled()
     }
 
     /// Whether a stop has begun.

@@ -9,6 +9,8 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::store::{StoreError, error::Refusal};
+
 /// The content type of problems.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -43,6 +45,8 @@ pub enum ErrorCode {
     MethodNotAllowed,
     /// Nothing is there, or you may not know.
     NotFound,
+    /// This node cannot serve now.
+    NotReady,
     /// Named in the interface and not built yet.
     NotYetSupported,
     /// Below the low watermark or above the high one.
@@ -75,7 +79,7 @@ pub enum Effect {
 
 impl ErrorCode {
     /// All codes, in alphabetical order of their names.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::AlreadyExists,
         Self::BatchTooLarge,
         Self::BodyTimeout,
@@ -90,6 +94,7 @@ impl ErrorCode {
         Self::MessageTooLarge,
         Self::MethodNotAllowed,
         Self::NotFound,
+        Self::NotReady,
         Self::NotYetSupported,
         Self::OffsetOutOfRange,
         Self::OutcomeUnknown,
@@ -118,6 +123,7 @@ impl ErrorCode {
             Self::MessageTooLarge => "message_too_large",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::NotFound => "not_found",
+            Self::NotReady => "not_ready",
             Self::NotYetSupported => "not_yet_supported",
             Self::OffsetOutOfRange => "offset_out_of_range",
             Self::OutcomeUnknown => "outcome_unknown",
@@ -139,9 +145,11 @@ impl ErrorCode {
             }
             Self::BodyTimeout | Self::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::DatabaseUnavailable | Self::Draining | Self::Overloaded | Self::StorageFull => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::DatabaseUnavailable
+            | Self::Draining
+            | Self::NotReady
+            | Self::Overloaded
+            | Self::StorageFull => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Invalid
             | Self::NotYetSupported
@@ -165,6 +173,7 @@ impl ErrorCode {
             | Self::DatabaseUnavailable
             | Self::Draining
             | Self::HeadTimeout
+            | Self::NotReady
             | Self::Overloaded
             | Self::StorageFull => true,
             Self::AlreadyExists
@@ -204,6 +213,7 @@ impl ErrorCode {
             | Self::MessageTooLarge
             | Self::MethodNotAllowed
             | Self::NotFound
+            | Self::NotReady
             | Self::NotYetSupported
             | Self::OffsetOutOfRange
             | Self::Overloaded
@@ -262,6 +272,37 @@ impl Problem {
     pub fn fact(mut self, name: &str, value: impl Into<serde_json::Value>) -> Self {
         self.facts.insert(name.to_owned(), value.into());
         self
+    }
+
+    /// What a failed statement is on the wire. It is logged here, once; clients read no more than
+    /// what they may do about it.
+    pub fn of_store(error: &StoreError) -> Self {
+        match error {
+            StoreError::Unreachable(_) => {
+                Self::new(ErrorCode::DatabaseUnavailable, "the database cannot be reached")
+            }
+            StoreError::Lost(_) => Self::new(
+                ErrorCode::OutcomeUnknown,
+                "the connection to the database was lost before it answered",
+            ),
+            StoreError::Refused { reason, .. } => match reason {
+                Refusal::Full => {
+                    Self::new(ErrorCode::StorageFull, "the database has no space left")
+                }
+                Refusal::Busy | Refusal::Unavailable => Self::new(
+                    ErrorCode::DatabaseUnavailable,
+                    "the database cannot do this at the moment",
+                ),
+                Refusal::Missing | Refusal::Conflict | Refusal::Other => {
+                    tracing::error!(%error, "a statement was refused");
+                    Self::new(ErrorCode::Internal, "the database refused")
+                }
+            },
+            StoreError::Shape(_) => {
+                tracing::error!(%error, "a statement brought something unexpected");
+                Self::new(ErrorCode::Internal, "the database answered something unexpected")
+            }
+        }
     }
 
     /// A route, field or flag that the interface names and nobody has built.

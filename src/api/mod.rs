@@ -3,11 +3,20 @@
 pub mod accept;
 pub mod error;
 pub mod extract;
+pub mod http;
 pub mod layers;
+mod message;
+pub mod openapi;
+pub mod routes;
+
+use axum::extract::FromRef;
 
 use crate::{
+    catalog::Catalog,
     lifecycle::{Lifecycle, Readiness},
+    log::Log,
     model::Clock,
+    publish::Publisher,
 };
 use extract::Bodies;
 
@@ -22,4 +31,28 @@ pub struct AppState {
     pub clock: Clock,
     /// What bodies may cost together.
     pub bodies: Bodies,
+    /// Topics as resources.
+    pub catalog: Catalog,
+    /// The way into the log.
+    pub publisher: Publisher,
+    /// The log.
+    pub log: Log,
+}
+
+impl AsRef<Bodies> for AppState {
+    fn as_ref(&self) -> &Bodies {
+        &self.bodies
+    }
+}
+
+impl FromRef<AppState> for Lifecycle {
+    fn from_ref(state: &AppState) -> Self {
+        state.lifecycle.clone()
+    }
+}
+
+impl FromRef<AppState> for Readiness {
+    fn from_ref(state: &AppState) -> Self {
+        state.readiness.clone()
+    }
 }

@@ -179,8 +179,7 @@ impl Catalog {
         let catalog = self.clone();
         let task = self.shared.lifecycle.spawn(async move {
             let mut session = catalog.shared.database.acquire().await?;
-            let altered =
-                store::topics::alter_committed(&mut session, tenant, &name, change).await;
+            let altered = store::topics::alter_committed(&mut session, tenant, &name, change).await;
             catalog.forget(tenant, &name);
             altered?.ok_or(CatalogError::NotFound)
         });

@@ -6,6 +6,7 @@
 
 pub mod append;
 mod partition;
+mod poll;
 pub mod read;
 mod tail;
 pub mod wakeup;

@@ -65,6 +65,9 @@ pub enum ReadError {
     /// The segments kept changing.
     #[error("the segments of partition {0} kept changing while they were read")]
     Unsettled(PartitionId),
+    /// The task that read ended without a word.
+    #[error("a read was not finished")]
+    Unfinished,
 }
 
 enum Step {
@@ -109,8 +112,7 @@ impl Log {
     /// appended, so it answers only readers that began to wait before.
     pub fn read_tail(&self, partition: &Partition, request: ReadRequest, low: i64) -> Option<Page> {
         let tail = partition.tail();
-        let batches =
-            tail.page(request.from, i64::from(request.limit), limits::READ_BYTES_MAX);
+        let batches = tail.page(request.from, i64::from(request.limit), limits::READ_BYTES_MAX);
         let high = tail.end().filter(|_| !batches.is_empty())?;
         Some(Page { batches, watermarks: Watermarks { low, high } })
     }
@@ -153,9 +155,7 @@ impl Log {
         let low = page.low.ok_or(ReadError::Gone)?;
         let high = match page.high {
             Some(high) => high,
-            None => {
-                store::read::watermarks(&mut session, id).await?.ok_or(ReadError::Gone)?.high
-            }
+            None => store::read::watermarks(&mut session, id).await?.ok_or(ReadError::Gone)?.high,
         };
         let watermarks = Watermarks { low, high };
         if request.from < low || request.from > high {

@@ -19,9 +19,10 @@ impl Pruner {
     pub(super) async fn prune(&mut self, session: &mut Session) -> Result<(), StoreError> {
         let now = Instant::now();
         // A few samples a minute are enough.
-        let sampled = self.remembered.back().is_some_and(|(at, _)| {
-            now.duration_since(*at) < limits::WAKE_KEPT / 6
-        });
+        let sampled = self
+            .remembered
+            .back()
+            .is_some_and(|(at, _)| now.duration_since(*at) < limits::WAKE_KEPT / 6);
         if sampled {
             return Ok(());
         }

@@ -15,7 +15,10 @@ use crate::{
         Log, LogBatch,
         append::{Append, AppendError, Appended, Appender},
     },
-    model::{Clock, PartitionId, topic::{Compression, RetentionClass}},
+    model::{
+        Clock, PartitionId,
+        topic::{Compression, RetentionClass},
+    },
     record::BatchBuilder,
     store::{append::Outcome, error::Refusal},
 };
@@ -46,11 +49,12 @@ impl Flusher {
                 self.flush(requests).await;
                 continue;
             }
-            if lifecycle.is_sealed() {
+            if slot.is_closed() {
                 return;
             }
             tokio::select! {
                 () = slot.filled.notified() => {}
+                // Looked at once more after this: a request may have joined just before.
                 () = lifecycle.sealing() => slot.close(),
             }
         }
@@ -102,7 +106,8 @@ impl Flusher {
     }
 
     fn tell_readers(&self, append: Append, appended: &Appended) {
-        let mut records: Vec<_> = append.partitions.iter().zip(append.counts).zip(append.records).collect();
+        let mut records: Vec<_> =
+            append.partitions.iter().zip(append.counts).zip(append.records).collect();
         for (partition, base_offset, appended_ms) in appended {
             let Ok(at) = records.binary_search_by_key(&partition.0, |((id, _), _)| **id) else {
                 continue;

@@ -10,7 +10,10 @@ mod slot;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 pub use partitioner::partition_of_key;
@@ -75,19 +78,25 @@ struct Shared {
     lifecycle: Lifecycle,
     clock: Clock,
     slots: Mutex<HashMap<(RetentionClass, Durability), Arc<Slot>>>,
+    turns: AtomicU64,
 }
 
 impl Publisher {
     /// A publisher into `log`.
     pub fn new(log: Log, lifecycle: Lifecycle, clock: Clock) -> Self {
-        let slots = Mutex::default();
-        Self { shared: Arc::new(Shared { log, lifecycle, clock, slots }) }
+        let (slots, turns) = (Mutex::default(), AtomicU64::new(0));
+        Self { shared: Arc::new(Shared { log, lifecycle, clock, slots, turns }) }
     }
 
     /// A number that stays the same for all requests of one flush. Keyless messages that choose
     /// their partition by it share one, as Kafka's sticky partitioner (KIP-480) would have it.
     pub fn flush_number(&self, lane: Lane) -> u64 {
         self.slot(lane).flush_number()
+    }
+
+    /// The next number of a count that goes round, for messages that are to be spread evenly.
+    pub fn next_turn(&self) -> u64 {
+        self.shared.turns.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Appends `parts`, all or nothing, and says where the first message of each stands.

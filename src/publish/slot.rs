@@ -171,6 +171,9 @@ impl Slot {
     /// Takes no more requests; those that wait are still flushed.
     pub(super) fn close(&self) {
         self.lock().closed = true;
-        self.filled.notify_one();
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed
     }
 }

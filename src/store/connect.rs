@@ -148,15 +148,15 @@ impl Target {
         Ok(options.connect_lazy_with(named(&self.hosts[index], "pool")))
     }
 
-    /// Keeps a pool on the host that takes writes, until `lifecycle` aborts. It holds a session
-    /// of its own, and ends at once where the URL names a single host.
+    /// Keeps a pool on the host that takes writes, until `lifecycle` drains or the pool is closed.
+    /// It holds a session of its own, and ends at once where the URL names a single host.
     pub async fn steer(self, pool: PgPool, lifecycle: Lifecycle) {
         if self.hosts.len() < 2 {
             return;
         }
         tokio::select! {
             () = self.follow_primary(pool) => {}
-            () = lifecycle.aborted() => {}
+            () = lifecycle.draining() => {}
         }
     }
 
@@ -286,5 +286,20 @@ async fn is_outside_transaction(session: &mut PgConnection) -> Result<bool, sqlx
             Ok(false)
         }
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_from_before_a_failover_are_not_used_again() {
+        let learned = Learned::default();
+        let old = Duration::from_secs(60);
+        assert!(learned.is_current(old));
+        *learned.moved_at.lock().expect("not poisoned") = Instant::now().checked_sub(old / 2);
+        assert!(!learned.is_current(old));
+        assert!(learned.is_current(old / 4));
     }
 }

@@ -3,10 +3,7 @@
 
 use std::time::Duration;
 
-use sqlx::{
-    PgPool, Postgres,
-    pool::PoolConnection,
-};
+use sqlx::{PgPool, Postgres, pool::PoolConnection};
 use tokio::time::timeout;
 
 use super::{

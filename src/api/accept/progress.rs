@@ -19,6 +19,7 @@ use axum::http::Version;
 use tokio::sync::Notify;
 
 use super::AcceptSettings;
+use crate::telemetry::metrics::API;
 
 /// Ticks within the shortest timeout: deadlines are late by at most this part of it.
 const TICKS_PER_TIMEOUT: u32 = 16;
@@ -133,6 +134,9 @@ impl Progress {
 
     /// A whole head has come. `None` when the watch gave the connection up before.
     pub(super) fn begin(self: &Arc<Self>, version: Version) -> Option<Serving> {
+        if self.lingers.load(Ordering::Relaxed) {
+            self.lingers.store(false, Ordering::Relaxed);
+        }
         let streams = version == Version::HTTP_2;
         if streams {
             self.streams.fetch_add(1, Ordering::Relaxed);
@@ -346,6 +350,7 @@ impl Watch {
             watch: Arc::clone(self),
         });
         connections.insert(number, Arc::clone(&progress));
+        API.connections.increment(1.0);
         Some(Watched { number, progress })
     }
 }
@@ -362,6 +367,7 @@ impl Drop for Watched {
         let watch = &self.progress.watch;
         let mut connections = watch.connections.lock().unwrap_or_else(PoisonError::into_inner);
         connections.remove(&self.number);
+        API.connections.decrement(1.0);
         if connections.is_empty() {
             watch.emptied.notify_waiters();
         }

@@ -13,10 +13,7 @@ use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
-    api::{
-        AppState,
-        error::{ErrorCode, Problem},
-    },
+    api::error::{ErrorCode, Problem},
     model::limits,
 };
 
@@ -239,12 +236,18 @@ pub struct ReadBody {
     _share: Share,
 }
 
-impl FromRequest<AppState> for ReadBody {
+impl AsRef<Self> for Bodies {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
+impl<S: AsRef<Bodies> + Send + Sync> FromRequest<S> for ReadBody {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &AppState) -> Result<Self, Problem> {
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
-        state.bodies.read(&parts.headers, body).await
+        state.as_ref().read(&parts.headers, body).await
     }
 }
 

@@ -8,11 +8,8 @@ use serde::{
 use serde_json::error::Category;
 use serde_path_to_error::{Path, Segment};
 
-use super::body::{MediaKind, ReadBody};
-use crate::api::{
-    AppState,
-    error::{ErrorCode, Problem},
-};
+use super::body::{Bodies, MediaKind, ReadBody};
+use crate::api::error::{ErrorCode, Problem};
 
 /// Characters of a client's own text that an error repeats.
 const ECHO_CHARS_MAX: usize = 200;
@@ -21,10 +18,14 @@ const ECHO_CHARS_MAX: usize = 200;
 #[derive(Debug)]
 pub struct JsonBody<T>(pub T);
 
-impl<T: DeserializeOwned> FromRequest<AppState> for JsonBody<T> {
+impl<T, S> FromRequest<S> for JsonBody<T>
+where
+    T: DeserializeOwned,
+    S: AsRef<Bodies> + Send + Sync,
+{
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &AppState) -> Result<Self, Problem> {
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let body = ReadBody::from_request(request, state).await?;
         require_json(&body, "JSON")?;
         serde_json::from_slice(&body.bytes).map(Self).map_err(|_| json_problem::<T>(&body.bytes))
