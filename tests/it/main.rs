@@ -3,4 +3,5 @@
 mod api;
 mod architecture;
 mod docs;
+mod history;
 mod postgres;
