@@ -60,9 +60,8 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
         Err(error) => return Err(error),
     };
     info!("listening on http://{address}");
-    let served = Node::new(target, Clock::default(), &lifecycle)
-        .serve(listener, settings.node.name)
-        .await;
+    let served =
+        Node::new(target, Clock::default(), &lifecycle).serve(listener, settings.node.name).await;
     if let Some(embedded) = embedded {
         embedded.stop().await;
     }

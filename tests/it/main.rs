@@ -4,3 +4,5 @@ mod api;
 mod architecture;
 mod docs;
 mod postgres;
+mod support;
+mod topics;
