@@ -5,3 +5,5 @@ mod architecture;
 mod docs;
 mod history;
 mod postgres;
+mod support;
+mod topics;
