@@ -2,6 +2,7 @@
 
 mod api;
 mod architecture;
+mod chaos;
 mod docs;
 mod history;
 mod postgres;
