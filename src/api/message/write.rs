@@ -15,7 +15,10 @@ use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
 use crate::{
-    api::error::{ErrorCode, Problem},
+    api::{
+        error::{ErrorCode, Problem},
+        extract::Object,
+    },
     catalog::Topic,
     model::limits,
     publish::partition_of_key,
@@ -182,7 +185,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for MessagesIn<'a> {
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
                 let mut kept = Vec::new();
                 while kept.len() < limits::BATCH_MESSAGES_MAX {
-                    let Some(message) = seq.next_element()? else {
+                    let Some(Object(message)) = seq.next_element()? else {
                         return Ok(MessagesIn { count: kept.len(), kept });
                     };
                     kept.push(message);
