@@ -3,9 +3,14 @@
 //! `serve`, `migrate` and `openapi` are only named here; the program's `main` hands them on.
 
 pub mod args;
+pub mod client;
 pub mod doctor;
 pub mod error;
+pub mod interrupt;
 pub mod output;
+pub mod problem;
+pub mod publish;
+pub mod topic;
 
 use clap::{Parser, Subcommand};
 
@@ -80,6 +85,8 @@ pub async fn run(command: Command) -> Result<(), CliError> {
         Command::Queue(_) => Err(CliError::NotYetSupported("the command 'queue'".to_owned())),
         Command::Group(_) => Err(CliError::NotYetSupported("the command 'group'".to_owned())),
         Command::Token(_) => Err(CliError::NotYetSupported("the command 'token'".to_owned())),
+        Command::Topic(command) => topic::run(command).await,
+        Command::Publish(args) => publish::run(&args).await,
         _ => Err(CliError::NotYetSupported("this command".to_owned())),
     }
 }
