@@ -21,6 +21,8 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
 /// How long repeats go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Patience {
+    /// One try.
+    None,
     /// Somebody waits at the terminal: a second where nothing answers, ten where the server says
     /// that it is busy.
     Command,
@@ -31,6 +33,7 @@ pub enum Patience {
 impl Patience {
     fn refused(self) -> Duration {
         match self {
+            Self::None => Duration::ZERO,
             Self::Command => Duration::from_secs(1),
             Self::Stream => Duration::from_secs(60),
         }
@@ -38,6 +41,7 @@ impl Patience {
 
     fn busy(self) -> Duration {
         match self {
+            Self::None => Duration::ZERO,
             Self::Command => Duration::from_secs(10),
             Self::Stream => Duration::from_secs(60),
         }
