@@ -100,14 +100,21 @@ mod tests {
         batches
     }
 
+    fn byte() -> impl Strategy<Value = u8> {
+        prop_oneof![3 => Just(b'\n'), 1 => Just(b'\r'), 6 => any::<u8>()]
+    }
+
+    fn size() -> impl Strategy<Value = usize> {
+        prop_oneof![0..40_usize, 200_000..1_200_000_usize]
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
         fn any_bytes_in_any_pieces_give_the_same_lines_back(
             pieces in prop::collection::vec(
-                prop::collection::vec(prop_oneof![3 => Just(b'\n'), 1 => Just(b'\r'), 6 => any::<u8>()],
-                    0..400),
+                prop::collection::vec(byte(), 0..400),
                 0..12,
             ),
         ) {
@@ -127,7 +134,7 @@ mod tests {
 
         #[test]
         fn batches_keep_to_their_bounds_and_are_no_smaller_than_need_be(
-            sizes in prop::collection::vec(prop_oneof![0..40_usize, 200_000..1_200_000_usize], 0..8),
+            sizes in prop::collection::vec(size(), 0..8),
             short in 0..2_500_usize,
         ) {
             let mut bytes = Vec::new();

@@ -82,11 +82,7 @@ impl Server {
 
     /// Appends texts to a partition.
     pub fn append(&self, topic: &str, partition: u32, texts: &[&str]) {
-        for text in texts {
-            let message = json!({"value_text": text, "partition": partition});
-            self.lock().append(topic, message);
-        }
-        self.changed.send_modify(|version| *version += 1);
+        self.append_over(topic, partition, texts, 0);
     }
 
     pub fn set_partitions(&self, topic: &str, partitions: usize) {
@@ -96,8 +92,15 @@ impl Server {
         topic.partitions.resize_with(partitions, Vec::new);
     }
 
-    pub fn set_low(&self, topic: &str, low: u64) {
-        self.lock().topics.get_mut(topic).expect("a topic").low = low;
+    /// Appends texts to a partition while retention takes all below `low`.
+    pub fn append_over(&self, topic: &str, partition: u32, texts: &[&str], low: u64) {
+        let mut inner = self.lock();
+        for text in texts {
+            inner.append(topic, json!({"value_text": text, "partition": partition}));
+        }
+        inner.topics.get_mut(topic).expect("a topic").low = low;
+        drop(inner);
+        self.changed.send_modify(|version| *version += 1);
     }
 
     pub fn delete(&self, topic: &str) {
@@ -302,14 +305,15 @@ async fn read(
             let Some(topic) = inner.topics.get(&name) else { return missing() };
             let messages = &topic.partitions[partition];
             let high = messages.len();
+            let low = high.min(topic.low as usize);
             let from = match &*query["from"] {
                 "latest" => high,
-                "earliest" => topic.low as usize,
+                "earliest" => low,
                 other => other.parse().unwrap_or(0),
             };
-            if from < topic.low as usize || from > high {
+            if from < low || from > high {
                 let mut problem = problem("offset_out_of_range", "none");
-                problem["low_watermark"] = topic.low.into();
+                problem["low_watermark"] = low.into();
                 problem["high_watermark"] = high.into();
                 return refused(StatusCode::UNPROCESSABLE_ENTITY, problem);
             }
@@ -317,7 +321,7 @@ async fn read(
             if !page.is_empty() || !waits {
                 let next = from + page.len();
                 let page = json!({"messages": page, "next_offset": next,
-                    "high_watermark": high, "low_watermark": topic.low});
+                    "high_watermark": high, "low_watermark": low});
                 return Json(page).into_response();
             }
         }

@@ -110,8 +110,7 @@ async fn what_retention_took_is_told_and_reading_goes_on() {
         program(&["tail", "t", "-o", "value", "--url", &server.url]).spawn().expect("starts");
     let mut out = lines(&mut child);
     server.until(parked(0, 2)).await;
-    server.set_low("t", 4);
-    server.append("t", 0, &["c", "d", "e"]);
+    server.append_over("t", 0, &["c", "d", "e"], 4);
     assert_eq!(line(&mut out).await.as_deref(), Some("e"));
     child.start_kill().expect("is ended");
     let output = child.wait_with_output().await.expect("is waited for");

@@ -70,15 +70,14 @@ async fn list_goes_through_all_pages() {
 #[tokio::test(flavor = "multi_thread")]
 async fn describe_shows_the_watermarks_of_every_partition() {
     let server = Server::with_topic("t", 20).await;
-    server.append("t", 19, &["a", "b", "c"]);
-    server.set_low("t", 0);
+    server.append_over("t", 19, &["a", "b", "c"], 1);
     let told = ran(program(&["topic", "describe", "t", "-o", "json", "--url", &server.url])).await;
     let marks = told.json()["watermarks"].clone();
     assert_eq!(marks.as_array().expect("an array").len(), 20);
-    assert_eq!(marks[19], json!({"partition": 19, "low_watermark": 0, "high_watermark": 3}));
+    assert_eq!(marks[19], json!({"partition": 19, "low_watermark": 1, "high_watermark": 3}));
     let table = ran(program(&["topic", "describe", "t", "--url", &server.url])).await;
     let last: Vec<&str> = table.text().lines().last().expect("a line").split_whitespace().collect();
-    assert_eq!(last, ["19", "0", "3", "3"]);
+    assert_eq!(last, ["19", "1", "3", "2"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
