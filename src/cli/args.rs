@@ -182,8 +182,8 @@ pub struct CreateArgs {
     /// How many partitions; they can only grow
     #[arg(long, value_name = "N")]
     pub partitions: Option<u32>,
-    /// How long messages are kept, such as 12h or 7d
-    #[arg(long, value_name = "DURATION", value_parser = duration_text)]
+    /// How long messages are kept, such as 12h or 7d, or forever
+    #[arg(long, value_name = "DURATION", value_parser = retention)]
     pub retention: Option<String>,
     /// How many bytes of messages are kept
     #[arg(long, value_name = "BYTES")]
@@ -337,8 +337,12 @@ pub struct LaterArgs {
     pub rest: Vec<std::ffi::OsString>,
 }
 
-fn duration_text(text: &str) -> Result<String, duration::InvalidDuration> {
-    duration::parse(text).map(|_| text.to_owned())
+fn retention(text: &str) -> Result<String, String> {
+    match duration::parse(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) if text == "forever" => Ok(text.to_owned()),
+        Err(error) => Err(format!("{error}, or it is forever")),
+    }
 }
 
 fn header(text: &str) -> Result<(String, String), String> {

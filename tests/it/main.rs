@@ -1,3 +1,7 @@
-//! Tests of the whole program.
+//! Everything that is tested from outside the crate, in one binary.
 
+mod api;
+mod architecture;
 mod cli;
+mod docs;
+mod postgres;
