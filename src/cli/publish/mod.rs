@@ -230,7 +230,7 @@ fn about_lines(error: CliError, batch: &Batch) -> CliError {
         false => "this batch may or may not have been published, as a whole",
     };
     let mut note = format!("{lines}: {known}");
-    if let CliError::Problem(problem) = &error {
+    if let (CliError::Problem(problem), true) = (&error, first < last) {
         for number in wrong_lines(problem, batch) {
             note.push_str(&format!("\n  see line {number}"));
         }
