@@ -69,7 +69,9 @@ async fn listening_beyond_loopback_is_refused_from_every_source() {
     let mut by_env = program(&["serve"]);
     by_env.env("POSTRIDER_LISTEN", "[::]:0");
     let by_flag = program(&["serve", "--listen", "0.0.0.0:0"]);
-    for refused in [by_flag, by_env, program(&["serve", "--config", path])] {
+    for mut refused in [by_flag, by_env, program(&["serve", "--config", path])] {
+        // Were it not refused, it should find no database rather than start one.
+        refused.env("DATABASE_URL", "postgres://127.0.0.1:1/none");
         let told = ran(refused).await;
         assert_eq!(told.code, Some(2), "{told:?}");
         assert!(told.err.contains("--insecure"), "{}", told.err);
