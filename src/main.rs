@@ -48,7 +48,7 @@ fn run(command: Command) -> Result<(), CliError> {
             };
             cli::doctor::run(&args, database).await
         }),
-        command => on_runtime(cli::run(command)),
+        Command::Client(command) => on_runtime(cli::run(command)),
     }
 }
 
