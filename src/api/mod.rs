@@ -9,6 +9,8 @@ mod message;
 pub mod openapi;
 pub mod routes;
 
+use std::sync::Arc;
+
 use axum::extract::FromRef;
 
 use crate::{
@@ -20,9 +22,28 @@ use crate::{
 };
 use extract::Bodies;
 
-/// What every handler can reach.
+/// What every handler can reach. A clone costs one count: every request makes several.
 #[derive(Clone, Debug)]
-pub struct AppState {
+pub struct AppState(Arc<AppParts>);
+
+impl AppState {
+    /// The state of a node made of `parts`.
+    pub fn new(parts: AppParts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl std::ops::Deref for AppState {
+    type Target = AppParts;
+
+    fn deref(&self) -> &AppParts {
+        &self.0
+    }
+}
+
+/// What [`AppState`] is made of.
+#[derive(Debug)]
+pub struct AppParts {
     /// The node's life, for what has to end with it.
     pub lifecycle: Lifecycle,
     /// Whether the node can serve.

@@ -2,10 +2,11 @@
 
 use tokio::time::{Duration, sleep, timeout};
 
+use super::Log;
 use crate::{
     model::{PartitionId, topic::RetentionClass},
     store::{
-        self, Database, Session, StoreError,
+        self, Session, StoreError,
         append::{AppendStatement, Flush, Outcome},
         error::Refusal,
     },
@@ -54,8 +55,7 @@ pub type Appended = Vec<(PartitionId, i64, i64)>;
 /// The session, bucket and wake slot of one stream of flushes.
 #[derive(Debug)]
 pub struct Appender {
-    database: Database,
-    node: i64,
+    log: Log,
     class: RetentionClass,
     session: Option<Session>,
     statement: Option<AppendStatement>,
@@ -63,9 +63,9 @@ pub struct Appender {
 }
 
 impl Appender {
-    /// A stream of flushes of `node` into buckets of `class`. It connects at its first flush.
-    pub fn new(database: Database, node: i64, class: RetentionClass) -> Self {
-        Self { database, node, class, session: None, statement: None, wake: None }
+    /// A stream of flushes into buckets of `class`. It connects at its first flush.
+    pub fn new(log: Log, class: RetentionClass) -> Self {
+        Self { log, class, session: None, statement: None, wake: None }
     }
 
     /// Appends all of it or nothing.
@@ -154,11 +154,11 @@ impl Appender {
 
     async fn try_prepare(&mut self) -> Result<(), StoreError> {
         if self.session.is_none() {
-            self.session = Some(self.database.connect("flush").await?);
+            self.session = Some(self.log.database().connect("flush").await?);
         }
         let Some(session) = self.session.as_mut() else { return Ok(()) };
         if self.wake.is_none() {
-            self.wake = Some((store::wakes::open_slot(session, self.node).await?, 1));
+            self.wake = Some((store::wakes::open_slot(session, self.log.node()).await?, 1));
         }
         if self.statement.is_none() {
             let bucket = store::buckets::newest_open(session, self.class.number()).await?;

@@ -13,7 +13,7 @@ pub mod wakeup;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use bytes::Bytes;
@@ -21,7 +21,11 @@ pub use partition::Partition;
 pub use read::{Page, Position, ReadError, ReadRequest};
 use tail::TailBudget;
 
-use crate::{lifecycle::Lifecycle, model::PartitionId, store::Database};
+use crate::{
+    lifecycle::Lifecycle,
+    model::PartitionId,
+    store::{self, Database},
+};
 
 /// Messages that were appended together, as they lie in the log.
 #[derive(Clone, Debug)]
@@ -46,27 +50,40 @@ pub struct Log {
 struct Shared {
     database: Database,
     lifecycle: Lifecycle,
-    node: i64,
+    node: OnceLock<i64>,
     partitions: Mutex<HashMap<PartitionId, Arc<Partition>>>,
     tails: TailBudget,
 }
 
 impl Log {
-    /// The view of node `node`.
-    pub fn new(database: Database, lifecycle: Lifecycle, node: i64) -> Self {
+    /// A view of the log in `database`.
+    pub fn new(database: Database, lifecycle: Lifecycle) -> Self {
         let shared = Shared {
             database,
             lifecycle,
-            node,
+            node: OnceLock::new(),
             partitions: Mutex::default(),
             tails: TailBudget::default(),
         };
         Self { shared: Arc::new(shared) }
     }
 
-    /// This node's number in the registry.
+    /// Enters this node into the registry, once, before the database is used for anything else.
+    pub async fn register(
+        &self,
+        session: &mut store::Session,
+        name: &str,
+    ) -> Result<(), store::StoreError> {
+        if self.shared.node.get().is_none() {
+            let node = store::nodes::register(session, name).await?;
+            let _ = self.shared.node.set(node);
+        }
+        Ok(())
+    }
+
+    /// This node's number in the registry; 0 until it is registered.
     pub fn node(&self) -> i64 {
-        self.shared.node
+        self.shared.node.get().copied().unwrap_or_default()
     }
 
     /// The database that holds the log.

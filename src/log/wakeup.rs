@@ -52,7 +52,7 @@ async fn look(log: &Log, seen: &mut Option<HashMap<i64, i64>>) -> Result<(), Sto
         return Ok(());
     };
     let pairs: Vec<(i64, i64)> = known.iter().map(|(slot, n)| (*slot, *n)).collect();
-    for wake in store::wakes::since(&mut session, log.shared.node, &pairs).await? {
+    for wake in store::wakes::since(&mut session, log.node(), &pairs).await? {
         known.insert(wake.slot, wake.n);
         log.wake(wake.partitions);
     }

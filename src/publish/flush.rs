@@ -36,7 +36,7 @@ type Place = (i64, u32, u32);
 
 impl Flusher {
     pub(super) fn new(slot: Arc<Slot>, log: Log, clock: Clock, class: RetentionClass) -> Self {
-        let appender = Appender::new(log.database().clone(), log.node(), class);
+        let appender = Appender::new(log.clone(), class);
         Self { slot, log, clock, appender }
     }
 

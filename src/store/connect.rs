@@ -132,8 +132,13 @@ impl Target {
     /// A pool of at most `max` sessions on the host that takes writes now. Where the URL names
     /// several hosts, [`steer`](Self::steer) must run beside it.
     pub async fn pool(&self, max: u32) -> Result<PgPool, ConnectError> {
-        let (connection, index) = self.find("pool").await?;
-        drop(connection);
+        drop(self.find("pool").await?);
+        Ok(self.lazy_pool(max))
+    }
+
+    /// Such a pool on the host that took writes last, or the first, without asking it yet.
+    pub fn lazy_pool(&self, max: u32) -> PgPool {
+        let index = self.learned.primary.load(Ordering::Relaxed);
         let learned = Arc::clone(&self.learned);
         let options = PgPoolOptions::new()
             .max_connections(max)
@@ -145,7 +150,7 @@ impl Target {
                 let is_current = learned.is_current(facts.age);
                 Box::pin(async move { Ok(is_current) })
             });
-        Ok(options.connect_lazy_with(named(&self.hosts[index], "pool")))
+        options.connect_lazy_with(named(&self.hosts[index], "pool"))
     }
 
     /// Keeps a pool on the host that takes writes, until `lifecycle` drains or the pool is closed.

@@ -52,7 +52,7 @@ pub async fn run(conn: &mut PgConnection) -> Result<(), MigrateError> {
     };
     migrator.dangerous_set_table_name("postrider.migrations");
     migrator.create_schema("postrider");
-    migrator.run(&mut *conn).await?;
+    migrator.run_direct(None, &mut *conn, false).await?;
     install_functions(conn).await?;
     sqlx::query("select pg_advisory_unlock($1)").bind(lock::MIGRATION).execute(conn).await?;
     Ok(())

@@ -4,27 +4,14 @@ use std::io::{self, Write};
 
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
-/// How log lines are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    #[default]
-    Text,
-    /// One JSON object a line.
-    Json,
-}
+use crate::config::LogFormat;
 
-/// Where the filter is taken from, the first that is set.
-const FILTER_NAMES: [&str; 2] = ["POSTRIDER_LOG", "RUST_LOG"];
-
-/// Starts logging and makes panics lines of the log. A second call changes nothing.
-pub fn init(format: LogFormat) {
-    let wanted = FILTER_NAMES.iter().find_map(|name| std::env::var(name).ok());
-    let parsed = wanted.as_deref().map(EnvFilter::try_new);
-    let (filter, refused) = match parsed {
-        Some(Ok(filter)) => (filter, None),
-        Some(Err(error)) => (EnvFilter::new("info"), Some(error)),
-        None => (EnvFilter::new("info"), None),
+/// Starts logging what `filter` lets through and makes panics lines of the log. A second call
+/// changes nothing.
+pub fn init(format: LogFormat, filter: &str) {
+    let (filter, refused) = match EnvFilter::try_new(filter) {
+        Ok(filter) => (filter, None),
+        Err(error) => (EnvFilter::new("info"), Some(error)),
     };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -4,4 +4,4 @@ pub mod logs;
 pub mod metrics;
 pub mod panics;
 
-pub use logs::LogFormat;
+pub use logs::init;
