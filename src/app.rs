@@ -1,1 +1,257 @@
-//! app
+//! The composition root: the only place that knows every module, and the order of start and stop.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    time::{sleep, timeout},
+};
+use tracing::{info, warn};
+
+use crate::{
+    api::{
+        self, AppParts, AppState,
+        accept::{self, AcceptSettings},
+        extract::Bodies,
+    },
+    catalog::Catalog,
+    cli::doctor::Finding,
+    config::{DatabaseSettings, LogSettings, Settings},
+    lifecycle::{Lifecycle, Readiness},
+    log::{self, Log},
+    maintenance,
+    model::{Clock, limits},
+    postgres::{self, Embedded, EmbeddedConfig},
+    publish::Publisher,
+    store::{
+        self, Database,
+        connect::Target,
+        migrate::MigrateError,
+        server::{self, ServerRefused},
+    },
+    telemetry,
+};
+
+/// How often the database is asked whether it answers, and how long it may think.
+const PROBE_INTERVAL: Duration = Duration::from_millis(1_000);
+const PROBE_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// Between two tries to prepare a database that does not answer.
+const PREPARE_PAUSE: Duration = Duration::from_millis(500);
+/// How long a stop waits for tasks after the last request.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Runs the service until it is told to stop.
+pub async fn serve(settings: Settings) -> anyhow::Result<()> {
+    telemetry::init(settings.log.format, &settings.log.filter);
+    settings.warnings().iter().for_each(|warning| warn!("{warning}"));
+    let lifecycle = Lifecycle::new();
+    watch_signals(&lifecycle)?;
+    let addresses = settings.http.listen.addresses.as_slice();
+    let listener = TcpListener::bind(addresses)
+        .await
+        .with_context(|| format!("cannot listen on {}", settings.http.listen.text))?;
+    let address = listener.local_addr().context("cannot learn the address")?;
+
+    let (embedded, target) = match open(&settings.database, &lifecycle).await {
+        Ok(opened) => opened,
+        Err(_) if lifecycle.is_draining() => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let node = Node::new(target, &lifecycle);
+    let (router, _) = api::routes::router(node.state.clone());
+    let prepared = lifecycle.spawn(node.clone().run(settings.node.name));
+    info!("listening on http://{address}");
+    accept::serve(listener, router, lifecycle.clone(), AcceptSettings::default()).await;
+
+    // No request is left: what waits is flushed, then every task ends.
+    lifecycle.seal();
+    if timeout(FINISH_TIMEOUT, lifecycle.finished()).await.is_err() {
+        warn!("some tasks did not end in time");
+    }
+    node.database.close().await;
+    if let Some(embedded) = embedded {
+        embedded.stop().await;
+    }
+    info!("stopped");
+    prepared.await.unwrap_or(Ok(()))
+}
+
+/// Brings a database's schema up to this program's version.
+pub async fn migrate(database: DatabaseSettings, logs: LogSettings) -> anyhow::Result<()> {
+    telemetry::init(logs.format, &logs.filter);
+    let lifecycle = Lifecycle::new();
+    let (embedded, target) = open(&database, &lifecycle).await?;
+    let migrated = async {
+        let mut session = target.connect("migrate").await?;
+        server::check(&mut session).await?;
+        store::migrate::run(&mut session).await?;
+        maintenance::prepare_buckets(&mut session).await?;
+        anyhow::Ok(())
+    };
+    let migrated = migrated.await;
+    if let Some(embedded) = embedded {
+        embedded.stop().await;
+    }
+    migrated
+}
+
+/// Checks a database as an operator would.
+pub async fn doctor(_database: DatabaseSettings) -> anyhow::Result<Vec<Finding>> {
+    Ok(Vec::new())
+}
+
+/// The OpenAPI document as JSON.
+pub fn openapi() -> anyhow::Result<String> {
+    Ok(api::openapi::document())
+}
+
+/// The first signal drains, the second ends at once.
+fn watch_signals(lifecycle: &Lifecycle) -> anyhow::Result<()> {
+    for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
+        let mut signals = signal(kind).context("cannot watch for signals")?;
+        let lifecycle = lifecycle.clone();
+        // Not tracked: it waits for signals for as long as there is anything to stop.
+        Lifecycle::new().spawn(async move {
+            while signals.recv().await.is_some() {
+                info!("stopping");
+                lifecycle.stop();
+            }
+        });
+    }
+    Ok(())
+}
+
+/// The database that the settings name, or the embedded one, started.
+async fn open(
+    settings: &DatabaseSettings,
+    lifecycle: &Lifecycle,
+) -> anyhow::Result<(Option<Embedded>, Target)> {
+    if let Some(url) = &settings.url {
+        return Ok((None, Target::parse(url.expose())?));
+    }
+    let config = EmbeddedConfig {
+        data_dir: settings.data_dir_given.then(|| settings.data_dir.clone()),
+        bin_dir: settings.pg_bin_dir.clone(),
+        cache_dir: None,
+    };
+    let embedded = postgres::start(&config, lifecycle).await?;
+    embedded.notices().iter().for_each(|notice| info!("{notice}"));
+    info!(data_dir = %embedded.data_dir().display(), "PostgreSQL is ready");
+    let target = Target::parse(embedded.url())?;
+    Ok((Some(embedded), target))
+}
+
+#[derive(Clone)]
+struct Node {
+    database: Database,
+    target: Target,
+    state: AppState,
+}
+
+impl Node {
+    fn new(target: Target, lifecycle: &Lifecycle) -> Self {
+        let database = Database::new(target.clone(), limits::DATABASE_CONNECTIONS);
+        let clock = Clock::default();
+        let log = Log::new(database.clone(), lifecycle.clone());
+        let state = AppState::new(AppParts {
+            lifecycle: lifecycle.clone(),
+            readiness: Readiness::new(),
+            clock,
+            bodies: Bodies::default(),
+            catalog: Catalog::new(log.clone(), lifecycle.clone()),
+            publisher: Publisher::new(log.clone(), lifecycle.clone(), clock),
+            log,
+        });
+        Self { database, target, state }
+    }
+
+    /// Prepares the database, however long it takes to answer, then does a node's duties. An
+    /// error is one that waiting cannot mend: it stops the node.
+    async fn run(self, name: String) -> anyhow::Result<()> {
+        let lifecycle = self.state.lifecycle.clone();
+        lifecycle.spawn(self.database.clone().steer(lifecycle.clone()));
+        let mut told = false;
+        loop {
+            let error = match self.prepare(&name).await {
+                Ok(()) => break,
+                Err(Unprepared::ForGood(error)) => {
+                    lifecycle.stop();
+                    return Err(error);
+                }
+                Err(Unprepared::ForNow(error)) => error,
+            };
+            self.state.readiness.set_unready("the database cannot be reached");
+            if !told {
+                warn!("the database is not ready and is tried again: {error:#}");
+            }
+            told = true;
+            tokio::select! {
+                () = sleep(PREPARE_PAUSE) => {}
+                () = lifecycle.draining() => return Ok(()),
+            }
+        }
+        self.database.prepared();
+        self.state.readiness.set_ready();
+        info!("ready");
+        lifecycle.spawn(log::wakeup::run(self.state.log.clone()));
+        lifecycle.spawn(self.state.catalog.clone().follow_changes());
+        maintenance::start(&self.state.log, &lifecycle);
+        self.probe().await;
+        Ok(())
+    }
+
+    async fn prepare(&self, name: &str) -> Result<(), Unprepared> {
+        let mut session = self.target.connect("start").await.map_err(|error| {
+            if error.is_permanent() {
+                Unprepared::ForGood(error.into())
+            } else {
+                Unprepared::ForNow(error.into())
+            }
+        })?;
+        let facts = server::check(&mut session).await.map_err(|error| match error {
+            ServerRefused::Database(_) => Unprepared::ForNow(error.into()),
+            ServerRefused::Version { .. } | ServerRefused::Unsafe { .. } => {
+                Unprepared::ForGood(error.into())
+            }
+        })?;
+        facts.warnings.iter().for_each(|warning| warn!("{warning}"));
+        store::migrate::run(&mut session).await.map_err(|error| match error {
+            MigrateError::Migration(_) => Unprepared::ForGood(error.into()),
+            MigrateError::Store(_) => Unprepared::ForNow(error.into()),
+        })?;
+        // The session held the migration's lock: what follows has one of its own.
+        drop(session);
+        let connected = self.target.connect("start").await;
+        let mut session = connected.map_err(|error| Unprepared::ForNow(error.into()))?;
+        maintenance::prepare_buckets(&mut session)
+            .await
+            .map_err(|error| Unprepared::ForNow(error.into()))?;
+        let registered = self.state.log.register(&mut session, name).await;
+        registered.map_err(|error| Unprepared::ForNow(error.into()))
+    }
+
+    /// Watches whether the database answers, for load balancers.
+    async fn probe(&self) {
+        let lifecycle = &self.state.lifecycle;
+        loop {
+            tokio::select! {
+                () = sleep(PROBE_INTERVAL) => {}
+                () = lifecycle.draining() => return,
+            }
+            match timeout(PROBE_TIMEOUT, self.database.ping()).await {
+                Ok(Ok(())) => self.state.readiness.set_ready(),
+                Ok(Err(_)) => {
+                    self.state.readiness.set_unready("the database cannot be reached");
+                }
+                Err(_) => self.state.readiness.set_unready("the database does not answer"),
+            }
+        }
+    }
+}
+
+enum Unprepared {
+    ForNow(anyhow::Error),
+    ForGood(anyhow::Error),
+}

@@ -2,7 +2,13 @@
 //! deadline, ends at once (`hard`). Nothing is spawned but through here, so a stop can wait for
 //! everything that still owes an answer.
 
-use std::future::Future;
+use std::{
+    future::Future,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use tokio::task::JoinHandle;
 use tokio_util::{
@@ -14,6 +20,7 @@ use tokio_util::{
 #[derive(Clone, Debug, Default)]
 pub struct Lifecycle {
     soft: CancellationToken,
+    sealed: CancellationToken,
     hard: CancellationToken,
     tasks: TaskTracker,
 }
@@ -37,15 +44,31 @@ impl Lifecycle {
     /// Begins the drain; called again, ends at once.
     pub fn stop(&self) {
         if self.soft.is_cancelled() {
-            self.hard.cancel();
+            self.abort();
         }
         self.soft.cancel();
     }
 
+    /// No new work comes any more: what waits is finished.
+    pub fn seal(&self) {
+        self.soft.cancel();
+        self.sealed.cancel();
+    }
+
     /// Ends at once.
     pub fn abort(&self) {
-        self.soft.cancel();
+        self.seal();
         self.hard.cancel();
+    }
+
+    /// Whether no new work comes any more.
+    pub fn is_sealed(&self) -> bool {
+        self.sealed.is_cancelled()
+    }
+
+    /// Completes when no new work comes any more.
+    pub fn sealing(&self) -> WaitForCancellationFuture<'_> {
+        self.sealed.cancelled()
     }
 
     /// Whether a stop has begun.
@@ -67,5 +90,66 @@ impl Lifecycle {
     pub async fn finished(&self) {
         self.tasks.close();
         self.tasks.wait().await;
+    }
+}
+
+/// Whether this node can serve, as the probe that watches it last saw. Clones share one state,
+/// which begins unready.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness {
+    shared: Arc<ReadinessState>,
+}
+
+#[derive(Debug)]
+struct ReadinessState {
+    ready: AtomicBool,
+    reason: Mutex<String>,
+}
+
+impl Default for ReadinessState {
+    fn default() -> Self {
+        Self { ready: AtomicBool::new(false), reason: Mutex::new("starting".to_owned()) }
+    }
+}
+
+impl Readiness {
+    /// A node that is starting.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The node can serve.
+    pub fn set_ready(&self) {
+        self.shared.ready.store(true, Ordering::Release);
+    }
+
+    /// The node cannot serve because of `reason`, which clients read.
+    pub fn set_unready(&self, reason: &str) {
+        let mut kept = self.shared.reason.lock().unwrap_or_else(PoisonError::into_inner);
+        reason.clone_into(&mut kept);
+        self.shared.ready.store(false, Ordering::Release);
+    }
+
+    /// `Ok` when ready, else why not.
+    pub fn get(&self) -> Result<(), String> {
+        if self.shared.ready.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        Err(self.shared.reason.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readiness_begins_unready_and_tells_why() {
+        let readiness = Readiness::new();
+        assert_eq!(readiness.get(), Err("starting".to_owned()));
+        readiness.set_ready();
+        assert_eq!(readiness.clone().get(), Ok(()));
+        readiness.set_unready("the database does not answer");
+        assert_eq!(readiness.get(), Err("the database does not answer".to_owned()));
     }
 }

@@ -9,6 +9,11 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::store::{StoreError, error::Refusal};
+
+/// The content type of problems.
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
 /// The stable name of an error. Clients branch on it; titles and details may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorCode {
@@ -24,6 +29,10 @@ pub enum ErrorCode {
     DatabaseUnavailable,
     /// This node is about to stop.
     Draining,
+    /// The head of a request did not arrive in time.
+    HeadTimeout,
+    /// The head of a request has too many bytes or fields.
+    HeadTooLarge,
     /// Something failed that should not have; the log of the node has more.
     Internal,
     /// A value that the field does not take.
@@ -36,6 +45,8 @@ pub enum ErrorCode {
     MethodNotAllowed,
     /// Nothing is there, or you may not know.
     NotFound,
+    /// This node cannot serve now.
+    NotReady,
     /// Named in the interface and not built yet.
     NotYetSupported,
     /// Below the low watermark or above the high one.
@@ -68,19 +79,22 @@ pub enum Effect {
 
 impl ErrorCode {
     /// All codes, in alphabetical order of their names.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 24] = [
         Self::AlreadyExists,
         Self::BatchTooLarge,
         Self::BodyTimeout,
         Self::BodyTooLarge,
         Self::DatabaseUnavailable,
         Self::Draining,
+        Self::HeadTimeout,
+        Self::HeadTooLarge,
         Self::Internal,
         Self::Invalid,
         Self::Malformed,
         Self::MessageTooLarge,
         Self::MethodNotAllowed,
         Self::NotFound,
+        Self::NotReady,
         Self::NotYetSupported,
         Self::OffsetOutOfRange,
         Self::OutcomeUnknown,
@@ -101,12 +115,15 @@ impl ErrorCode {
             Self::BodyTooLarge => "body_too_large",
             Self::DatabaseUnavailable => "database_unavailable",
             Self::Draining => "draining",
+            Self::HeadTimeout => "head_timeout",
+            Self::HeadTooLarge => "head_too_large",
             Self::Internal => "internal",
             Self::Invalid => "invalid",
             Self::Malformed => "malformed",
             Self::MessageTooLarge => "message_too_large",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::NotFound => "not_found",
+            Self::NotReady => "not_ready",
             Self::NotYetSupported => "not_yet_supported",
             Self::OffsetOutOfRange => "offset_out_of_range",
             Self::OutcomeUnknown => "outcome_unknown",
@@ -126,10 +143,13 @@ impl ErrorCode {
             Self::BatchTooLarge | Self::BodyTooLarge | Self::MessageTooLarge => {
                 StatusCode::PAYLOAD_TOO_LARGE
             }
-            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::DatabaseUnavailable | Self::Draining | Self::Overloaded | Self::StorageFull => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::BodyTimeout | Self::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::DatabaseUnavailable
+            | Self::Draining
+            | Self::NotReady
+            | Self::Overloaded
+            | Self::StorageFull => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Invalid
             | Self::NotYetSupported
@@ -152,11 +172,14 @@ impl ErrorCode {
             Self::BodyTimeout
             | Self::DatabaseUnavailable
             | Self::Draining
+            | Self::HeadTimeout
+            | Self::NotReady
             | Self::Overloaded
             | Self::StorageFull => true,
             Self::AlreadyExists
             | Self::BatchTooLarge
             | Self::BodyTooLarge
+            | Self::HeadTooLarge
             | Self::Internal
             | Self::Invalid
             | Self::Malformed
@@ -183,11 +206,14 @@ impl ErrorCode {
             | Self::BodyTooLarge
             | Self::DatabaseUnavailable
             | Self::Draining
+            | Self::HeadTimeout
+            | Self::HeadTooLarge
             | Self::Invalid
             | Self::Malformed
             | Self::MessageTooLarge
             | Self::MethodNotAllowed
             | Self::NotFound
+            | Self::NotReady
             | Self::NotYetSupported
             | Self::OffsetOutOfRange
             | Self::Overloaded
@@ -200,7 +226,7 @@ impl ErrorCode {
     }
 
     /// After how many seconds a retry is worth while.
-    fn retry_after_s(self) -> Option<u32> {
+    pub(super) fn retry_after_s(self) -> Option<u32> {
         (self.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(1)
     }
 }
@@ -248,6 +274,37 @@ impl Problem {
         self
     }
 
+    /// What a failed statement is on the wire. It is logged here, once; clients read no more than
+    /// what they may do about it.
+    pub fn of_store(error: &StoreError) -> Self {
+        match error {
+            StoreError::Unreachable(_) => {
+                Self::new(ErrorCode::DatabaseUnavailable, "the database cannot be reached")
+            }
+            StoreError::Lost(_) => Self::new(
+                ErrorCode::OutcomeUnknown,
+                "the connection to the database was lost before it answered",
+            ),
+            StoreError::Refused { reason, .. } => match reason {
+                Refusal::Full => {
+                    Self::new(ErrorCode::StorageFull, "the database has no space left")
+                }
+                Refusal::Busy | Refusal::Unavailable => Self::new(
+                    ErrorCode::DatabaseUnavailable,
+                    "the database cannot do this at the moment",
+                ),
+                Refusal::Missing | Refusal::Conflict | Refusal::Other => {
+                    tracing::error!(%error, "a statement was refused");
+                    Self::new(ErrorCode::Internal, "the database refused")
+                }
+            },
+            StoreError::Shape(_) => {
+                tracing::error!(%error, "a statement brought something unexpected");
+                Self::new(ErrorCode::Internal, "the database answered something unexpected")
+            }
+        }
+    }
+
     /// A route, field or flag that the interface names and nobody has built.
     pub fn not_yet_supported(what: &str) -> Self {
         Self::new(ErrorCode::NotYetSupported, format!("{what} is not supported yet"))
@@ -270,12 +327,15 @@ impl Problem {
         }
     }
 
+    pub(super) fn json(&self, request_id: &str) -> Vec<u8> {
+        serde_json::to_vec(&self.body(request_id)).expect("a problem is plain JSON")
+    }
+
     /// The whole answer to the request of `request_id`.
     pub fn respond(&self, request_id: &str) -> Response {
-        let body = serde_json::to_vec(&self.body(request_id)).expect("a problem is plain JSON");
-        let mut response = (self.code.status(), body).into_response();
+        let mut response = (self.code.status(), self.json(request_id)).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         if let Some(seconds) = self.code.retry_after_s() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

@@ -1,3 +1,79 @@
 //! Everything on the wire, and nothing else.
 
+pub mod accept;
 pub mod error;
+pub mod extract;
+pub mod http;
+pub mod layers;
+mod message;
+pub mod openapi;
+pub mod routes;
+
+use std::sync::Arc;
+
+use axum::extract::FromRef;
+
+use crate::{
+    catalog::Catalog,
+    lifecycle::{Lifecycle, Readiness},
+    log::Log,
+    model::Clock,
+    publish::Publisher,
+};
+use extract::Bodies;
+
+/// What every handler can reach. A clone costs one count: every request makes several.
+#[derive(Clone, Debug)]
+pub struct AppState(Arc<AppParts>);
+
+impl AppState {
+    /// The state of a node made of `parts`.
+    pub fn new(parts: AppParts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl std::ops::Deref for AppState {
+    type Target = AppParts;
+
+    fn deref(&self) -> &AppParts {
+        &self.0
+    }
+}
+
+/// What [`AppState`] is made of.
+#[derive(Debug)]
+pub struct AppParts {
+    /// The node's life, for what has to end with it.
+    pub lifecycle: Lifecycle,
+    /// Whether the node can serve.
+    pub readiness: Readiness,
+    /// The node's own clock.
+    pub clock: Clock,
+    /// What bodies may cost together.
+    pub bodies: Bodies,
+    /// Topics as resources.
+    pub catalog: Catalog,
+    /// The way into the log.
+    pub publisher: Publisher,
+    /// The log.
+    pub log: Log,
+}
+
+impl AsRef<Bodies> for AppState {
+    fn as_ref(&self) -> &Bodies {
+        &self.bodies
+    }
+}
+
+impl FromRef<AppState> for Lifecycle {
+    fn from_ref(state: &AppState) -> Self {
+        state.lifecycle.clone()
+    }
+}
+
+impl FromRef<AppState> for Readiness {
+    fn from_ref(state: &AppState) -> Self {
+        state.readiness.clone()
+    }
+}

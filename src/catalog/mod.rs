@@ -1,1 +1,202 @@
-//! catalog
+//! Topics as resources. Reads are cached; a change made here is seen at once, one made on
+//! another node within [`limits::WAKE_INTERVAL`]. A stale entry is harmless to the log: appends
+//! to what has gone or moved are refused under its lock, and the entry is read again.
+
+mod watch;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use crate::{
+    lifecycle::Lifecycle,
+    log::Log,
+    model::{Name, TenantId, TopicId, limits, topic::TopicSettings},
+    store::{self, Database, StoreError, topics::TopicRow},
+};
+
+/// A topic as it stands.
+pub type Topic = TopicRow;
+
+/// Why a topic could not be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// There is none of that name.
+    #[error("there is no such topic")]
+    NotFound,
+    /// One of that name stands already.
+    #[error("a topic of that name stands already")]
+    AlreadyExists,
+    /// The database did not answer as it should.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The change was begun and its task ended without a word.
+    #[error("the change was not finished")]
+    Unfinished,
+}
+
+/// The catalog as one node sees it. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Catalog {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    database: Database,
+    lifecycle: Lifecycle,
+    log: Log,
+    topics: RwLock<HashMap<TenantId, HashMap<Name, Arc<Topic>>>>,
+    generation: AtomicU64,
+}
+
+impl Catalog {
+    /// The catalog in the database of `log`.
+    pub fn new(log: Log, lifecycle: Lifecycle) -> Self {
+        let database = log.database().clone();
+        let (topics, generation) = (RwLock::default(), AtomicU64::new(0));
+        Self { shared: Arc::new(Shared { database, lifecycle, log, topics, generation }) }
+    }
+
+    /// Follows the changes that other nodes make, until the node stops.
+    pub async fn follow_changes(self) {
+        watch::run(self).await;
+    }
+
+    /// A topic by its name.
+    pub async fn topic(&self, tenant: TenantId, name: &Name) -> Result<Arc<Topic>, CatalogError> {
+        if let Some(topic) = self.cached(tenant, name) {
+            return Ok(topic);
+        }
+        // What is read now may be stale by the time it is kept.
+        let generation = self.shared.generation.load(Ordering::Acquire);
+        let found = self.load(tenant, name).await?.ok_or(CatalogError::NotFound)?;
+        let found = Arc::new(found);
+        let mut topics = self.shared.topics.write().unwrap_or_else(PoisonError::into_inner);
+        if self.shared.generation.load(Ordering::Acquire) == generation {
+            let of_tenant = topics.entry(tenant).or_default();
+            if of_tenant.len() >= limits::CACHED_TOPICS_MAX {
+                of_tenant.clear();
+            }
+            of_tenant.insert(name.clone(), Arc::clone(&found));
+        }
+        Ok(found)
+    }
+
+    fn cached(&self, tenant: TenantId, name: &Name) -> Option<Arc<Topic>> {
+        let topics = self.shared.topics.read().unwrap_or_else(PoisonError::into_inner);
+        topics.get(&tenant)?.get(name).cloned()
+    }
+
+    async fn load(&self, tenant: TenantId, name: &Name) -> Result<Option<Topic>, StoreError> {
+        let mut lost = None;
+        // A pooled session may have died with a server that is back: reading again is harmless.
+        for _ in 0..=limits::DATABASE_CONNECTIONS {
+            let mut session = self.shared.database.acquire().await?;
+            match store::topics::find(&mut session, tenant, name).await {
+                Err(StoreError::Lost(why)) => lost = Some(StoreError::Lost(why)),
+                found => return found,
+            }
+        }
+        Err(lost.unwrap_or_else(|| StoreError::Unreachable("no session".to_owned())))
+    }
+
+    /// Reads a topic anew the next time somebody asks.
+    pub fn forget(&self, tenant: TenantId, name: &Name) {
+        self.shared.generation.fetch_add(1, Ordering::Release);
+        let mut topics = self.shared.topics.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(of_tenant) = topics.get_mut(&tenant) {
+            of_tenant.remove(name);
+        }
+    }
+
+    /// Forgets a topic by its id and makes its readers look again.
+    fn forget_id(&self, id: TopicId) {
+        self.shared.generation.fetch_add(1, Ordering::Release);
+        let mut forgotten = Vec::new();
+        let mut topics = self.shared.topics.write().unwrap_or_else(PoisonError::into_inner);
+        for of_tenant in topics.values_mut() {
+            of_tenant.retain(|_, topic| {
+                if topic.id == id {
+                    forgotten.extend_from_slice(&topic.partitions);
+                }
+                topic.id != id
+            });
+        }
+        drop(topics);
+        self.shared.log.wake(forgotten);
+    }
+
+    /// Forgets everything and makes every reader look again.
+    fn forget_all(&self) {
+        self.shared.generation.fetch_add(1, Ordering::Release);
+        self.shared.topics.write().unwrap_or_else(PoisonError::into_inner).clear();
+        self.shared.log.wake_all();
+    }
+
+    /// Topics by name, behind `after` and beginning with `prefix`.
+    pub async fn list(
+        &self,
+        tenant: TenantId,
+        prefix: &str,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<Topic>, CatalogError> {
+        let mut session = self.shared.database.acquire().await?;
+        Ok(store::topics::list(&mut session, tenant, prefix, after, limit).await?)
+    }
+
+    /// Makes a topic. The change goes on though the caller vanish.
+    pub async fn create(
+        &self,
+        tenant: TenantId,
+        name: Name,
+        settings: TopicSettings,
+    ) -> Result<(), CatalogError> {
+        let catalog = self.clone();
+        let task = self.shared.lifecycle.spawn(async move {
+            let mut session = catalog.shared.database.acquire().await?;
+            let made =
+                store::topics::create_committed(&mut session, tenant, &name, &settings).await;
+            catalog.forget(tenant, &name);
+            if made? { Ok(()) } else { Err(CatalogError::AlreadyExists) }
+        });
+        task.await.map_err(|_| CatalogError::Unfinished)?
+    }
+
+    /// Changes a topic. `change` sees it as it stands, under the lock, and says what it shall be
+    /// or why not. The change goes on though the caller vanish.
+    pub async fn alter<E: Send + 'static>(
+        &self,
+        tenant: TenantId,
+        name: Name,
+        change: impl FnOnce(&TopicSettings) -> Result<TopicSettings, E> + Send + 'static,
+    ) -> Result<Result<(), E>, CatalogError> {
+        let catalog = self.clone();
+        let task = self.shared.lifecycle.spawn(async move {
+            let mut session = catalog.shared.database.acquire().await?;
+            let altered = store::topics::alter_committed(&mut session, tenant, &name, change).await;
+            catalog.forget(tenant, &name);
+            altered?.ok_or(CatalogError::NotFound)
+        });
+        task.await.map_err(|_| CatalogError::Unfinished)?
+    }
+
+    /// Deletes a topic and tells its readers. The change goes on though the caller vanish.
+    pub async fn delete(&self, tenant: TenantId, name: Name) -> Result<(), CatalogError> {
+        let catalog = self.clone();
+        let task = self.shared.lifecycle.spawn(async move {
+            let mut session = catalog.shared.database.acquire().await?;
+            let deleted = store::topics::delete_committed(&mut session, tenant, &name).await;
+            catalog.forget(tenant, &name);
+            let topic = deleted?.ok_or(CatalogError::NotFound)?;
+            catalog.shared.log.wake(topic.partitions);
+            Ok(())
+        });
+        task.await.map_err(|_| CatalogError::Unfinished)?
+    }
+}

@@ -45,6 +45,8 @@ pub const HEAD_FIELDS_MAX: usize = 100;
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a kept-alive connection may rest between requests; above nginx's 60 s.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long a client may take none of the bytes that wait for it.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a body may take to arrive.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Connections of one node.
@@ -62,14 +64,20 @@ pub const SLOT_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const FLUSH_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Messages of one flush; a single request may exceed it alone.
 pub const FLUSH_MESSAGES_MAX: usize = 50_000;
-/// Partitions of one flush; a single request may exceed it alone.
-pub const FLUSH_PARTITIONS_MAX: usize = 512;
+/// Parts (a request and a partition) of one flush; a single request may exceed it alone.
+pub const FLUSH_PARTS_MAX: usize = 4_096;
 /// Bytes of recent batches that a node keeps for tail reads.
 pub const TAIL_CACHE_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Batches that a node keeps for tail reads, however small they are.
+pub const TAIL_CACHE_BATCHES_MAX: usize = 50_000;
+/// Topics of one tenant that a node keeps in memory.
+pub const CACHED_TOPICS_MAX: usize = 100_000;
 /// Connections to the database for everything but flushes.
 pub const DATABASE_CONNECTIONS: u32 = 6;
 /// How long a request waits for a database connection.
 pub const DATABASE_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long one host of a database URL may take to let a session in.
+pub const DATABASE_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a node asks what other nodes appended.
 pub const WAKE_INTERVAL: Duration = Duration::from_millis(250);
 /// How long other nodes can learn of an append from its wake.

@@ -1,1 +1,122 @@
-//! publish
+//! ① Publishing: a request's messages are spread over partitions, join the open flush of their
+//! slot, and are answered when that flush is committed.
+//!
+//! There is one slot for each retention class and durability, with one flush in flight. More
+//! slots only make thinner flushes, and a paused standby must not hold up `local` topics.
+
+mod flush;
+mod partitioner;
+mod slot;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+pub use partitioner::partition_of_key;
+use slot::Slot;
+pub use slot::{Offsets, Part, Parts};
+
+use crate::{
+    lifecycle::Lifecycle,
+    log::Log,
+    model::{
+        Clock, PartitionId,
+        topic::{Compression, Durability, RetentionClass},
+    },
+};
+
+/// Why a publish was not acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// Nothing happened: this partition is in another class now, look it up again.
+    #[error("partition {0} has moved to another class")]
+    Moved(PartitionId),
+    /// Nothing happened: there is no such partition any more.
+    #[error("partition {0} is gone")]
+    Gone(PartitionId),
+    /// Nothing happened: more is waiting than the node takes on.
+    #[error("too many messages are waiting for the database")]
+    Overloaded,
+    /// Nothing happened: the database cannot be reached or did not get to it in time.
+    #[error("the database cannot be reached")]
+    Unavailable,
+    /// Nothing happened: the database has no space left.
+    #[error("the database has no space left")]
+    StorageFull,
+    /// It may have happened.
+    #[error("the database did not say whether it happened")]
+    OutcomeUnknown,
+    /// Nothing happened: the node is stopping.
+    #[error("the node is stopping")]
+    Draining,
+}
+
+/// Where the flushes of one request go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Lane {
+    /// The class of the topic's retention.
+    pub class: RetentionClass,
+    /// What its acknowledgements mean.
+    pub durability: Durability,
+    /// How its batches are compressed.
+    pub compression: Compression,
+}
+
+/// The way into the log. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Publisher {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    log: Log,
+    lifecycle: Lifecycle,
+    clock: Clock,
+    slots: Mutex<HashMap<(RetentionClass, Durability), Arc<Slot>>>,
+    turns: AtomicU64,
+}
+
+impl Publisher {
+    /// A publisher into `log`.
+    pub fn new(log: Log, lifecycle: Lifecycle, clock: Clock) -> Self {
+        let (slots, turns) = (Mutex::default(), AtomicU64::new(0));
+        Self { shared: Arc::new(Shared { log, lifecycle, clock, slots, turns }) }
+    }
+
+    /// A number that stays the same for all requests of one flush. Keyless messages that choose
+    /// their partition by it share one, as Kafka's sticky partitioner (KIP-480) would have it.
+    pub fn flush_number(&self, lane: Lane) -> u64 {
+        self.slot(lane).flush_number()
+    }
+
+    /// The next number of a count that goes round, for messages that are to be spread evenly.
+    pub fn next_turn(&self) -> u64 {
+        self.shared.turns.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Appends `parts`, all or nothing, and says where the first message of each stands.
+    pub async fn publish(&self, lane: Lane, parts: Parts) -> Result<Offsets, PublishError> {
+        self.slot(lane).publish(parts, lane.compression).await
+    }
+
+    fn slot(&self, lane: Lane) -> Arc<Slot> {
+        let mut slots = self.shared.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = slots.entry((lane.class, lane.durability)).or_insert_with(|| {
+            let slot = Arc::new(Slot::new());
+            let flusher = flush::Flusher::new(
+                Arc::clone(&slot),
+                self.shared.log.clone(),
+                self.shared.clock,
+                lane.class,
+            );
+            self.shared.lifecycle.spawn(flusher.run(self.shared.lifecycle.clone()));
+            slot
+        });
+        Arc::clone(slot)
+    }
+}

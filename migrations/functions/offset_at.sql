@@ -1,0 +1,36 @@
+-- The first offset that was appended at or after a time: the end of the log when there is none.
+-- A bisection over keys: appended_at never falls inside a partition. No scan at any length.
+create or replace function postrider.offset_at(of_partition bigint, at timestamptz)
+returns bigint language plpgsql stable
+set search_path = postrider, pg_temp
+as $$
+declare
+  segment postrider.segments;
+  lo bigint;
+  hi bigint;
+  batch record;
+begin
+  -- The newest segment that begins before that time; its messages may still all be older.
+  select * into segment from segments s
+  where s.partition_id = of_partition and s.first_at < at
+  order by s.first_offset desc limit 1;
+  if not found then
+    return partition_low(of_partition);
+  end if;
+  lo := segment.first_offset;
+  hi := (segment_end(segment)).end_offset;
+  while lo < hi loop
+    execute format(
+      'select base_offset, last_offset, appended_at from postrider.batches_%s
+       where partition_id = $1 and base_offset <= $2 order by base_offset desc limit 1',
+      segment.bucket_id)
+      into batch using of_partition, (lo + hi - 1) / 2 + (lo + hi - 1) % 2;
+    if batch.appended_at < at then
+      lo := batch.last_offset + 1;
+    else
+      hi := batch.base_offset;
+    end if;
+  end loop;
+  return greatest(lo, partition_low(of_partition));
+end
+$$;

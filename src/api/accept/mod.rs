@@ -1,0 +1,315 @@
+//! The accept loop. `axum::serve` has no timeouts, leaves Nagle on and takes any number of
+//! connections; hyper's own head timeout also counts the rest between requests and never ends a
+//! connection that sends nothing.
+
+mod progress;
+mod socket;
+
+use std::{
+    convert::Infallible,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::{Body, HttpBody},
+    http::{Request, Response, StatusCode, Version},
+};
+use bytes::Bytes;
+use hyper::{
+    body::{Frame, Incoming, SizeHint},
+    service::service_fn,
+};
+use hyper_util::{rt::TokioTimer, server::conn::auto};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+
+use self::{
+    progress::{Phase, Progress, Serving, Watch},
+    socket::{Socket, raw_answer},
+};
+use super::{
+    error::{ErrorCode, Problem},
+    layers::Shell,
+};
+use crate::{lifecycle::Lifecycle, model::limits, telemetry::metrics};
+
+/// HTTP/2 requests at the same time on one connection.
+const STREAMS_MAX: u32 = 256;
+/// How often a silent HTTP/2 client is asked whether it lives, and how long it may think.
+const STREAMS_PING: Duration = Duration::from_secs(20);
+/// Connections over the cap that are told so at the same time; more are closed at once.
+const REFUSALS_MAX: usize = 64;
+/// How long telling one may take.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// Pauses after an accept that failed for want of files or memory.
+const BACKOFF_MIN: Duration = Duration::from_millis(10);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// How long connections have to close once they were told to at once.
+const END_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The bounds of the accept loop.
+#[derive(Clone, Debug)]
+pub struct AcceptSettings {
+    /// From connecting to the first byte, and from the first byte of a head to its last.
+    pub head_timeout: Duration,
+    /// How long a kept-alive connection may rest between requests.
+    pub idle_timeout: Duration,
+    /// How long a client may take none of the bytes that wait for it.
+    pub write_timeout: Duration,
+    /// How long running requests are served after a stop has begun.
+    pub drain_timeout: Duration,
+    /// Connections at the same time. What comes on top is answered 503 `overloaded` and closed;
+    /// in a rush of them some are closed without an answer.
+    pub connections_max: usize,
+}
+
+impl Default for AcceptSettings {
+    fn default() -> Self {
+        Self {
+            head_timeout: limits::HEAD_TIMEOUT,
+            idle_timeout: limits::IDLE_TIMEOUT,
+            write_timeout: limits::WRITE_TIMEOUT,
+            drain_timeout: limits::DRAIN_TIMEOUT,
+            connections_max: limits::CONNECTIONS_MAX,
+        }
+    }
+}
+
+/// Serves `router` on `listener` until `lifecycle` drains, then lets running requests end within
+/// the drain's timeout. Returns when no connection is left.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    lifecycle: Lifecycle,
+    settings: AcceptSettings,
+) {
+    raise_file_limit();
+    let door = Door {
+        shell: Arc::new(Shell::new(router)),
+        watch: Watch::new(&settings),
+        builder: Arc::new(builder(&lifecycle)),
+        refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
+        connections_max: settings.connections_max,
+        lifecycle,
+    };
+    tokio::select! {
+        () = door.accept(listener) => {}
+        () = door.watch.run() => {}
+        () = door.lifecycle.draining() => {}
+    }
+    door.drain(settings.drain_timeout).await;
+}
+
+/// Ten thousand parked polls are ten thousand files; the soft limit is often 1,024.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let now = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: now.maximum, maximum: now.maximum };
+    if now.current != now.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, raised)
+    {
+        tracing::warn!(%error, "the limit of open files cannot be raised");
+    }
+}
+
+type Builder = auto::Builder<Spawner>;
+
+fn builder(lifecycle: &Lifecycle) -> Builder {
+    let mut builder = auto::Builder::new(Spawner(lifecycle.clone()));
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .max_headers(limits::HEAD_FIELDS_MAX)
+        .max_buf_size(limits::HEAD_BYTES_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(limits::HEAD_BYTES_MAX as u32)
+        .max_concurrent_streams(STREAMS_MAX)
+        .keep_alive_interval(STREAMS_PING)
+        .keep_alive_timeout(STREAMS_PING);
+    builder
+}
+
+#[derive(Clone, Debug)]
+struct Spawner(Lifecycle);
+
+impl<F> hyper::rt::Executor<F> for Spawner
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, task: F) {
+        self.0.spawn(task);
+    }
+}
+
+/// What one listener shares.
+struct Door {
+    shell: Arc<Shell>,
+    watch: Arc<Watch>,
+    builder: Arc<Builder>,
+    refusals: Arc<Semaphore>,
+    connections_max: usize,
+    lifecycle: Lifecycle,
+}
+
+impl Door {
+    async fn accept(&self, listener: TcpListener) {
+        let mut backoff = BACKOFF_MIN;
+        let mut number = 0;
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    backoff = BACKOFF_MIN;
+                    number += 1;
+                    self.admit(number, stream);
+                }
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "accepting connections failed");
+                    tokio::time::sleep(backoff).await;
+                    backoff = (backoff * 2).min(BACKOFF_MAX);
+                }
+            }
+        }
+    }
+
+    fn admit(&self, number: u64, stream: TcpStream) {
+        let Some(watched) = self.watch.admit(number, self.connections_max) else {
+            metrics::API.connections_refused.increment(1);
+            if let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() {
+                let answer = self.too_many();
+                self.lifecycle.spawn(async move {
+                    let _ = tokio::time::timeout(REFUSAL_TIMEOUT, refuse(stream, answer)).await;
+                    drop(permit);
+                });
+            }
+            return;
+        };
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY cannot be set");
+        }
+        let progress = Arc::clone(&watched.progress);
+        let socket = Socket::new(stream, watched, Arc::clone(&self.shell));
+        let (builder, shell) = (Arc::clone(&self.builder), Arc::clone(&self.shell));
+        self.lifecycle.spawn(async move { drive(&builder, socket, shell, progress).await });
+    }
+
+    fn too_many(&self) -> Vec<u8> {
+        let detail = format!("this node serves at most {} connections", self.connections_max);
+        raw_answer(&Problem::new(ErrorCode::Overloaded, detail), self.shell.make_id().as_str())
+    }
+
+    async fn drain(&self, timeout: Duration) {
+        self.watch.drain();
+        tokio::select! {
+            () = self.watch.empty() => return,
+            () = self.watch.run() => {}
+            () = tokio::time::sleep(timeout) => {}
+            () = self.lifecycle.aborted() => {}
+        }
+        tracing::warn!(connections = self.watch.count(), "closing connections that still work");
+        self.watch.end();
+        let _ = tokio::time::timeout(END_TIMEOUT, self.watch.empty()).await;
+    }
+}
+
+/// Whether the error belongs to a connection that is already gone, not to the listener.
+fn is_of_one_connection(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+/// Reads on after the answer, so that the client sees it before the reset.
+async fn refuse(mut stream: TcpStream, answer: Vec<u8>) -> std::io::Result<()> {
+    stream.write_all(&answer).await?;
+    stream.shutdown().await?;
+    let mut thrown_away = [0; 1024];
+    while stream.read(&mut thrown_away).await? > 0 {}
+    Ok(())
+}
+
+/// Drives one connection to its end.
+async fn drive(builder: &Builder, socket: Socket, shell: Arc<Shell>, progress: Arc<Progress>) {
+    let answering = Arc::clone(&progress);
+    let service = service_fn(move |request| {
+        let (shell, progress) = (Arc::clone(&shell), Arc::clone(&answering));
+        async move { Ok::<_, Infallible>(answer(&shell, &progress, request).await) }
+    });
+    let mut connection = pin!(builder.serve_connection_with_upgrades(socket, service));
+    let mut is_told = false;
+    poll_fn(|cx| {
+        progress.driven_by(cx.waker());
+        if progress.phase() == Phase::Dead {
+            return Poll::Ready(());
+        }
+        if !is_told && progress.is_draining() {
+            is_told = true;
+            connection.as_mut().graceful_shutdown();
+        }
+        // How a connection ends is the client's affair: resets, half requests, silence.
+        connection.as_mut().poll(cx).map(drop)
+    })
+    .await;
+}
+
+async fn answer(
+    shell: &Shell,
+    progress: &Arc<Progress>,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let Some(serving) = progress.begin(request.version()) else {
+        // The watch is closing this connection and drops this future with it.
+        return std::future::pending().await;
+    };
+    let may_go_on_sending = !request.body().is_end_stream() && request.version() < Version::HTTP_2;
+    let response = shell.handle(request.map(Body::new)).await;
+    let status = response.status();
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        serving.upgraded();
+        return response;
+    }
+    if may_go_on_sending && status.as_u16() >= 400 {
+        progress.linger();
+    }
+    if response.body().size_hint().exact().is_some() {
+        return response;
+    }
+    response.map(|body| Body::new(Streamed { body, _serving: serving }))
+}
+
+/// An answer of unknown length: its connection is at work until it ends.
+struct Streamed {
+    body: Body,
+    _serving: Serving,
+}
+
+impl HttpBody for Streamed {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,113 @@
+//! JSON bodies, and what is told about those that are none.
+
+use axum::extract::{FromRequest, Request};
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
+use serde_json::error::Category;
+use serde_path_to_error::{Path, Segment};
+
+use super::body::{Bodies, MediaKind, ReadBody};
+use crate::api::error::{ErrorCode, Problem};
+
+/// Characters of a client's own text that an error repeats.
+const ECHO_CHARS_MAX: usize = 200;
+
+/// A JSON body as `T`.
+#[derive(Debug)]
+pub struct JsonBody<T>(pub T);
+
+impl<T, S> FromRequest<S> for JsonBody<T>
+where
+    T: DeserializeOwned,
+    S: AsRef<Bodies> + Send + Sync,
+{
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let body = ReadBody::from_request(request, state).await?;
+        require_json(&body, "JSON")?;
+        serde_json::from_slice(&body.bytes).map(Self).map_err(|_| json_problem::<T>(&body.bytes))
+    }
+}
+
+/// Refuses a body that says it is something other than JSON. `takes` names what the route reads.
+///
+/// # Errors
+/// `unsupported_media_type`.
+pub fn require_json(body: &ReadBody, takes: &str) -> Result<(), Problem> {
+    match body.media {
+        MediaKind::Absent | MediaKind::Json | MediaKind::Form => Ok(()),
+        MediaKind::Ndjson | MediaKind::Other => Err(Problem::new(
+            ErrorCode::UnsupportedMediaType,
+            format!("this route reads {takes}; say so with Content-Type: application/json"),
+        )),
+    }
+}
+
+/// Why `bytes` are no `T`: `malformed` (not JSON, or nested too deeply), `unknown_field` or
+/// `invalid`, with the pointer to the field. Reads them again, so that the way of good bodies
+/// keeps no track of where it is.
+pub fn json_problem<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Problem {
+    if let Err(error) = serde_json::from_slice::<IgnoredAny>(bytes) {
+        return malformed(&error);
+    }
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    match serde_path_to_error::deserialize::<_, T>(&mut reader) {
+        Ok(_) => Problem::new(ErrorCode::Malformed, "the body holds more than one JSON value"),
+        Err(error) => {
+            let pointer = pointer(error.path());
+            let error = error.into_inner();
+            match error.classify() {
+                Category::Data => mismatch(pointer, &error),
+                Category::Syntax | Category::Eof | Category::Io => malformed(&error),
+            }
+        }
+    }
+}
+
+fn malformed(error: &serde_json::Error) -> Problem {
+    Problem::new(ErrorCode::Malformed, format!("the body is not valid JSON: {error}"))
+        .fact("line", error.line())
+        .fact("column", error.column())
+}
+
+fn mismatch(mut at: String, error: &serde_json::Error) -> Problem {
+    let text = error.to_string();
+    let told = text.rsplit_once(" at line ").map_or(text.as_str(), |(told, _)| told);
+    let code = if told.starts_with("unknown field") {
+        ErrorCode::UnknownField
+    } else {
+        if let Some(name) = told.strip_prefix("missing field `").and_then(|s| s.strip_suffix('`')) {
+            at.push('/');
+            at.push_str(name);
+        }
+        ErrorCode::Invalid
+    };
+    Problem::new(code, shortened(told)).at(at)
+}
+
+/// Cut to what is worth repeating.
+pub(super) fn shortened(text: &str) -> String {
+    match text.char_indices().nth(ECHO_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// As RFC 6901 writes it.
+fn pointer(path: &Path) -> String {
+    let mut written = String::new();
+    for segment in path {
+        match segment {
+            Segment::Seq { index } => written.push_str(&format!("/{index}")),
+            Segment::Map { key } | Segment::Enum { variant: key } => {
+                written.push('/');
+                written.push_str(&shortened(key).replace('~', "~0").replace('/', "~1"));
+            }
+            Segment::Unknown => {}
+        }
+    }
+    written
+}

@@ -1,0 +1,10 @@
+//! From a request to typed values. Every rejection is a problem in the one form that clients
+//! know; nothing here answers in plain text.
+
+mod body;
+mod json;
+mod params;
+
+pub use body::{Bodies, MediaKind, ReadBody};
+pub use json::{JsonBody, json_problem, require_json};
+pub use params::{PathParams, QueryParams};

@@ -1,0 +1,181 @@
+//! Reading over REST: `GET /v1/topics/{topic}/partitions/{p}/messages`.
+
+use std::time::Duration;
+
+use axum::{
+    extract::State,
+    http::{HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::{
+    publish::gone,
+    topics::{catalog_problem, name},
+};
+use crate::{
+    api::{
+        AppState,
+        error::{ErrorCode, Problem},
+        extract::{PathParams, QueryParams},
+        message::{MessagePage, write_page},
+    },
+    auth::Principal,
+    log::{Page, Position, ReadError},
+    model::{Name, TenantId, clock::parse_rfc3339_ms, duration, limits},
+    store::read::Watermarks,
+};
+
+/// Where to read and how much.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ReadParams {
+    /// `earliest`, `latest`, an offset, or an RFC 3339 time: the first message appended then or
+    /// later.
+    #[param(default = "earliest")]
+    from: Option<String>,
+    /// How many messages at the most; a page may hold fewer.
+    #[param(minimum = 1, maximum = 10000, default = 500)]
+    limit: Option<u32>,
+    /// How long to wait for a first message, up to `30s`.
+    #[param(default = "0s")]
+    wait: Option<String>,
+}
+
+/// Which partition.
+#[derive(Debug, Deserialize)]
+pub struct PartitionPath {
+    topic: String,
+    partition: String,
+}
+
+/// Read messages of one partition
+///
+/// With `wait` the answer comes as soon as there is a message. Below the low watermark or above
+/// the high one the answer is `offset_out_of_range`, which names both.
+#[utoipa::path(get, path = "/v1/topics/{topic}/partitions/{partition}/messages",
+    operation_id = "read_messages", tag = "topics",
+    params(("topic" = String, Path, description = "The topic's name."),
+        ("partition" = u32, Path, description = "The number of the partition."), ReadParams),
+    responses((status = 200, description = "A page of messages.", body = MessagePage)))]
+pub async fn read_messages(
+    principal: Principal,
+    State(state): State<AppState>,
+    PathParams(path): PathParams<PartitionPath>,
+    QueryParams(params): QueryParams<ReadParams>,
+) -> Result<Response, Problem> {
+    let name = name(&path.topic)?;
+    let position = position(params.from.as_deref().unwrap_or("earliest"))?;
+    let limit = limit(params.limit)?;
+    let wait = wait(params.wait.as_deref())?;
+    let found = poll(&state, principal.tenant, &name, &path, position, limit, wait).await?;
+    let Found { partition, from, page } = found;
+    let body = write_page(name.as_str(), partition, from, limit, &page).map_err(|corrupt| {
+        tracing::error!(topic = %name, partition, %corrupt, "stored messages cannot be read");
+        Problem::new(ErrorCode::Internal, "stored messages cannot be read")
+    })?;
+    let kind = HeaderValue::from_static("application/json");
+    Ok(([(header::CONTENT_TYPE, kind)], body).into_response())
+}
+
+struct Found {
+    partition: u32,
+    from: i64,
+    page: Page,
+}
+
+async fn poll(
+    state: &AppState,
+    tenant: TenantId,
+    name: &Name,
+    path: &PartitionPath,
+    position: Position,
+    limit: u32,
+    wait: Duration,
+) -> Result<Found, Problem> {
+    // Twice: what this node has in memory may be a topic that was made again since.
+    for fresh in [false, true] {
+        let topic = state.catalog.topic(tenant, name).await;
+        let topic = topic.map_err(|error| catalog_problem(error, name))?;
+        let partition = path.partition.parse::<u32>().ok();
+        let id = partition.and_then(|number| topic.partitions.get(number as usize));
+        let (Some(partition), Some(id)) = (partition, id) else {
+            let detail = format!("the topic `{name}` has no partition {}", path.partition);
+            if fresh {
+                return Err(Problem::new(ErrorCode::NotFound, detail));
+            }
+            state.catalog.forget(tenant, name);
+            continue;
+        };
+        match state.log.poll(*id, position, limit, wait).await {
+            Ok((from, page)) => return Ok(Found { partition, from, page }),
+            Err(ReadError::Gone) if !fresh => state.catalog.forget(tenant, name),
+            Err(error) => return Err(read_problem(error, name)),
+        }
+    }
+    Err(gone(name))
+}
+
+fn read_problem(error: ReadError, name: &Name) -> Problem {
+    match error {
+        ReadError::Gone => gone(name),
+        ReadError::OutOfRange(Watermarks { low, high }) => Problem::new(
+            ErrorCode::OffsetOutOfRange,
+            format!("offsets {low} to {high} can be read from"),
+        )
+        .fact("low_watermark", low)
+        .fact("high_watermark", high),
+        ReadError::Store(error) => match Problem::of_store(&error) {
+            // A read has no effect that could be unknown.
+            problem if problem.code == ErrorCode::OutcomeUnknown => {
+                Problem::new(ErrorCode::DatabaseUnavailable, "the database cannot be reached")
+            }
+            problem => problem,
+        },
+        ReadError::Unsettled(_) | ReadError::Unfinished => {
+            tracing::error!(topic = %name, %error, "a read failed");
+            Problem::new(ErrorCode::Internal, "the read failed")
+        }
+    }
+}
+
+fn position(from: &str) -> Result<Position, Problem> {
+    let invalid = |detail: &str| Problem::new(ErrorCode::Invalid, detail).at("?from");
+    match from {
+        "earliest" => return Ok(Position::Earliest),
+        "latest" => return Ok(Position::Latest),
+        _ => {}
+    }
+    if let Ok(offset) = from.parse::<i64>() {
+        if offset < 0 {
+            return Err(invalid("an offset is not negative"));
+        }
+        return Ok(Position::Offset(offset));
+    }
+    parse_rfc3339_ms(from)
+        .map(Position::Time)
+        .ok_or_else(|| invalid("from is earliest, latest, an offset or an RFC 3339 time"))
+}
+
+fn limit(limit: Option<u32>) -> Result<u32, Problem> {
+    let limit = limit.unwrap_or(limits::READ_MESSAGES_DEFAULT);
+    if limit == 0 || limit > limits::READ_MESSAGES_MAX {
+        let detail = format!("limit is 1 to {}", limits::READ_MESSAGES_MAX);
+        return Err(Problem::new(ErrorCode::Invalid, detail).at("?limit"));
+    }
+    Ok(limit)
+}
+
+fn wait(text: Option<&str>) -> Result<Duration, Problem> {
+    let Some(text) = text else { return Ok(Duration::ZERO) };
+    let wait = duration::parse(text)
+        .map_err(|why| Problem::new(ErrorCode::Invalid, why.to_string()).at("?wait"))?;
+    if wait > limits::READ_WAIT_MAX {
+        let longest = duration::format(limits::READ_WAIT_MAX);
+        let detail = format!("a read waits at most {longest}");
+        return Err(Problem::new(ErrorCode::Invalid, detail).at("?wait"));
+    }
+    Ok(wait)
+}

@@ -1,0 +1,10 @@
+//! The handlers of REST, a file per resource.
+
+pub mod docs;
+pub mod limits;
+pub mod messages;
+mod ndjson;
+pub mod ops;
+pub mod publish;
+mod topic_settings;
+pub mod topics;

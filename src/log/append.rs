@@ -1,0 +1,187 @@
+//! ② Append: one flush at a time from one slot of a node into the open bucket of its class.
+
+use tokio::time::{Duration, sleep, timeout};
+
+use super::Log;
+use crate::{
+    model::{PartitionId, topic::RetentionClass},
+    store::{
+        self, Session, StoreError,
+        append::{AppendStatement, Flush, Outcome},
+        error::Refusal,
+    },
+};
+
+/// How often a flush looks for the open bucket anew, or for a lock, before it gives up.
+const TRIES: usize = 20;
+/// Between two such tries; a bucket is rolled in a few of them.
+const PAUSE: Duration = Duration::from_millis(50);
+/// When an answer has not come for this long the session is given up. Whoever waits has been
+/// told long before; a commit is never cancelled.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// A flush: entry by entry the same partition, sorted by id, once each.
+#[derive(Debug, Default)]
+pub struct Append {
+    /// Which partitions.
+    pub partitions: Vec<i64>,
+    /// How many messages for each.
+    pub counts: Vec<i32>,
+    /// Their record batches.
+    pub records: Vec<Vec<u8>>,
+}
+
+/// Why a flush was not appended as a whole.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// It may have been appended: nobody knows.
+    #[error("the outcome of an append is not known: {0}")]
+    OutcomeUnknown(StoreError),
+    /// It was not appended: the database refused or could not be reached.
+    #[error("an append was refused: {0}")]
+    Refused(StoreError),
+    /// It was not appended: no bucket of the class is open.
+    #[error("no bucket of the class is open")]
+    NoBucket,
+    /// It was not appended, because of these partitions.
+    #[error("partitions are in the way of an append")]
+    Partitions(Vec<(PartitionId, Outcome)>),
+}
+
+/// Where the messages of a flush stand, one entry a partition in any order: partition, offset of
+/// the first, the database's time in ms.
+pub type Appended = Vec<(PartitionId, i64, i64)>;
+
+/// The session, bucket and wake slot of one stream of flushes.
+#[derive(Debug)]
+pub struct Appender {
+    log: Log,
+    class: RetentionClass,
+    session: Option<Session>,
+    statement: Option<AppendStatement>,
+    wake: Option<(i64, i64)>,
+}
+
+impl Appender {
+    /// A stream of flushes into buckets of `class`. It connects at its first flush.
+    pub fn new(log: Log, class: RetentionClass) -> Self {
+        Self { log, class, session: None, statement: None, wake: None }
+    }
+
+    /// Appends all of it or nothing.
+    pub async fn append(&mut self, append: &Append) -> Result<Appended, AppendError> {
+        for _ in 0..TRIES {
+            self.prepare().await?;
+            if self.statement.is_none() {
+                sleep(PAUSE).await;
+                continue;
+            }
+            match self.flush_once(append).await {
+                Ok(rows) => {
+                    if let Some(result) = self.sort_out(rows) {
+                        return result;
+                    }
+                }
+                Err(error) if error.refusal() == Some(Refusal::Missing) => self.statement = None,
+                Err(error) if error.refusal() == Some(Refusal::Busy) => {}
+                Err(error) => return Err(self.give_up(error)),
+            }
+            sleep(PAUSE).await;
+        }
+        Err(AppendError::NoBucket)
+    }
+
+    /// What the rows mean; nothing when the flush is to be tried again in another bucket.
+    fn sort_out(
+        &mut self,
+        rows: Vec<(PartitionId, Outcome)>,
+    ) -> Option<Result<Appended, AppendError>> {
+        let mut appended = Vec::with_capacity(rows.len());
+        let mut stale = false;
+        let mut in_the_way = Vec::new();
+        for (partition, outcome) in rows {
+            match outcome {
+                Outcome::Appended { base_offset, appended_ms } => {
+                    appended.push((partition, base_offset, appended_ms));
+                }
+                Outcome::NotOpen | Outcome::Stale => stale = true,
+                Outcome::Gone | Outcome::Moved | Outcome::WrongOffset { .. } => {
+                    in_the_way.push((partition, outcome));
+                }
+            }
+        }
+        if stale {
+            self.statement = None;
+            return None;
+        }
+        if in_the_way.is_empty() {
+            return Some(Ok(appended));
+        }
+        Some(Err(AppendError::Partitions(in_the_way)))
+    }
+
+    async fn flush_once(
+        &mut self,
+        append: &Append,
+    ) -> Result<Vec<(PartitionId, Outcome)>, StoreError> {
+        let lost = || StoreError::Unreachable("no session".to_owned());
+        let session = self.session.as_mut().ok_or_else(lost)?;
+        let statement = self.statement.as_ref().ok_or_else(lost)?;
+        let (slot, wake) = self.wake.as_mut().ok_or_else(lost)?;
+        let flush = Flush {
+            partitions: &append.partitions,
+            counts: &append.counts,
+            records: &append.records,
+            slot: *slot,
+            wake: *wake,
+        };
+        let answer = timeout(SILENCE_MAX, statement.run(session, &flush)).await;
+        let rows = answer.unwrap_or_else(|_| Err(StoreError::Lost("no answer".to_owned())))?;
+        if rows.iter().all(|(_, outcome)| matches!(outcome, Outcome::Appended { .. })) {
+            *wake += 1;
+        }
+        Ok(rows)
+    }
+
+    /// A session, a wake slot and the open bucket, as far as they are not at hand.
+    async fn prepare(&mut self) -> Result<(), AppendError> {
+        let prepared = self.try_prepare().await;
+        prepared.map_err(|error| {
+            self.forget_session();
+            AppendError::Refused(error)
+        })
+    }
+
+    async fn try_prepare(&mut self) -> Result<(), StoreError> {
+        if self.session.is_none() {
+            self.session = Some(self.log.database().connect("flush").await?);
+        }
+        let Some(session) = self.session.as_mut() else { return Ok(()) };
+        if self.wake.is_none() {
+            self.wake = Some((store::wakes::open_slot(session, self.log.node()).await?, 1));
+        }
+        if self.statement.is_none() {
+            let bucket = store::buckets::newest_open(session, self.class.number()).await?;
+            self.statement = bucket.map(AppendStatement::new);
+        }
+        Ok(())
+    }
+
+    fn forget_session(&mut self) {
+        self.session = None;
+        self.statement = None;
+        // The next n of the old slot may be taken by a flush that nobody heard of.
+        self.wake = None;
+    }
+
+    fn give_up(&mut self, error: StoreError) -> AppendError {
+        if error.ends_session() {
+            self.forget_session();
+        }
+        if error.outcome_is_unknown() {
+            AppendError::OutcomeUnknown(error)
+        } else {
+            AppendError::Refused(error)
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! How a node learns what others appended: it reads their wakes. Polling is the truth; nothing
+//! that is told faster is needed for an answer to be right.
+
+use std::collections::HashMap;
+
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tracing::warn;
+
+use super::Log;
+use crate::{
+    model::limits,
+    store::{self, StoreError},
+};
+
+/// Reads other nodes' wakes until the node stops.
+pub async fn run(log: Log) {
+    let mut seen: Option<HashMap<i64, i64>> = None;
+    let mut looked_at = Instant::now();
+    let mut failing = false;
+    let mut ticks = interval(limits::WAKE_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = log.shared.lifecycle.draining() => return,
+        }
+        // Wakes are kept for a while only: whoever was away longer looks everywhere.
+        if looked_at.elapsed() > limits::WAKE_KEPT / 2 {
+            seen = None;
+        }
+        let looking = Instant::now();
+        match timeout(limits::WAKE_KEPT / 4, look(&log, &mut seen)).await {
+            Ok(Ok(())) => {
+                looked_at = looking;
+                failing = false;
+            }
+            Ok(Err(error)) if !failing => {
+                warn!(%error, "wakes of other nodes cannot be read");
+                failing = true;
+            }
+            Ok(Err(_)) | Err(_) => failing = true,
+        }
+    }
+}
+
+async fn look(log: &Log, seen: &mut Option<HashMap<i64, i64>>) -> Result<(), StoreError> {
+    let mut session = log.shared.database.acquire().await?;
+    let Some(known) = seen else {
+        let positions = store::wakes::positions(&mut session).await?;
+        *seen = Some(positions.into_iter().collect());
+        log.wake_all();
+        return Ok(());
+    };
+    let pairs: Vec<(i64, i64)> = known.iter().map(|(slot, n)| (*slot, *n)).collect();
+    for wake in store::wakes::since(&mut session, log.node(), &pairs).await? {
+        known.insert(wake.slot, wake.n);
+        log.wake(wake.partitions);
+    }
+    Ok(())
+}

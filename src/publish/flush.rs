@@ -1,0 +1,202 @@
+//! The flusher of a slot: as soon as one flush has returned, everything that waits becomes the
+//! next. Nothing is held back to wait for more; the flush in flight is the wait.
+
+use std::sync::Arc;
+
+use tracing::warn;
+
+use super::{
+    PublishError,
+    slot::{Offsets, Pending, Slot},
+};
+use crate::{
+    lifecycle::Lifecycle,
+    log::{
+        Log, LogBatch,
+        append::{Append, AppendError, Appended, Appender},
+    },
+    model::{
+        Clock, PartitionId,
+        topic::{Compression, RetentionClass},
+    },
+    record::BatchBuilder,
+    store::{append::Outcome, error::Refusal},
+};
+
+pub(super) struct Flusher {
+    slot: Arc<Slot>,
+    log: Log,
+    clock: Clock,
+    appender: Appender,
+}
+
+/// A part's place in a flush: partition, request, part of that request. Sorted, the messages of a
+/// partition lie in the order in which their requests came.
+type Place = (i64, u32, u32);
+
+impl Flusher {
+    pub(super) fn new(slot: Arc<Slot>, log: Log, clock: Clock, class: RetentionClass) -> Self {
+        let appender = Appender::new(log.clone(), class);
+        Self { slot, log, clock, appender }
+    }
+
+    /// Flushes until the node stops, and then what still waits.
+    pub(super) async fn run(mut self, lifecycle: Lifecycle) {
+        let slot = Arc::clone(&self.slot);
+        loop {
+            let requests = slot.take();
+            if !requests.is_empty() {
+                self.flush(requests).await;
+                continue;
+            }
+            if slot.is_closed() {
+                return;
+            }
+            tokio::select! {
+                () = slot.filled.notified() => {}
+                // Looked at once more after this: a request may have joined just before.
+                () = lifecycle.sealing() => slot.close(),
+            }
+        }
+    }
+
+    async fn flush(&mut self, mut requests: Vec<Pending>) {
+        // One that is refused never fails its neighbours: it is answered and the rest goes again.
+        while !requests.is_empty() {
+            let places = places(&requests);
+            let append = self.encode(&requests, &places);
+            match self.appender.append(&append).await {
+                Ok(appended) => {
+                    self.tell_readers(append, &appended);
+                    answer(requests, &places, &appended);
+                    return;
+                }
+                Err(AppendError::Partitions(in_the_way)) => {
+                    requests = refuse(requests, &in_the_way);
+                }
+                Err(error) => {
+                    warn!(requests = requests.len(), %error, "a flush failed");
+                    let told = told(&error);
+                    for pending in requests {
+                        // Whoever asked may have gone.
+                        let _ = pending.reply.send(Err(told.clone()));
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn encode(&self, requests: &[Pending], places: &[Place]) -> Append {
+        let created_ms = self.clock.now_ms();
+        let mut append = Append::default();
+        for group in places.chunk_by(|a, b| a.0 == b.0) {
+            let parts = || group.iter().map(|place| part(requests, place));
+            let bytes = parts().map(|part| part.records.bytes()).sum();
+            let messages = parts().map(|part| part.records.len()).sum();
+            let mut builder = BatchBuilder::new(created_ms, bytes, messages);
+            for part in parts() {
+                builder.extend(&part.records);
+            }
+            append.partitions.push(group[0].0);
+            append.counts.push(builder.len());
+            append.records.push(builder.finish(compression(requests, group)));
+        }
+        append
+    }
+
+    fn tell_readers(&self, append: Append, appended: &Appended) {
+        let mut records: Vec<_> =
+            append.partitions.iter().zip(append.counts).zip(append.records).collect();
+        for (partition, base_offset, appended_ms) in appended {
+            let Ok(at) = records.binary_search_by_key(&partition.0, |((id, _), _)| **id) else {
+                continue;
+            };
+            let ((_, count), bytes) = &mut records[at];
+            let batch = LogBatch {
+                base_offset: *base_offset,
+                last_offset: base_offset + i64::from(*count) - 1,
+                appended_ms: *appended_ms,
+                records: std::mem::take(bytes).into(),
+            };
+            self.log.appended(*partition, batch);
+        }
+    }
+}
+
+fn places(requests: &[Pending]) -> Vec<Place> {
+    let mut places = Vec::with_capacity(requests.len());
+    for (r, pending) in (0u32..).zip(requests) {
+        for (p, part) in (0u32..).zip(&pending.parts) {
+            places.push((part.partition.0, r, p));
+        }
+    }
+    places.sort_unstable();
+    places
+}
+
+fn part<'a>(requests: &'a [Pending], place: &Place) -> &'a super::Part {
+    &requests[place.1 as usize].parts[place.2 as usize]
+}
+
+/// All requests for a partition come from one topic; after a change of its settings the last
+/// word counts.
+fn compression(requests: &[Pending], group: &[Place]) -> Compression {
+    group.last().map_or(Compression::None, |place| requests[place.1 as usize].compression)
+}
+
+fn answer(requests: Vec<Pending>, places: &[Place], appended: &Appended) {
+    let mut bases: Vec<(PartitionId, i64)> =
+        appended.iter().map(|(partition, base, _)| (*partition, *base)).collect();
+    bases.sort_unstable();
+    let mut offsets: Vec<Offsets> =
+        requests.iter().map(|pending| Offsets::from_elem(-1, pending.parts.len())).collect();
+    for group in places.chunk_by(|a, b| a.0 == b.0) {
+        let found = bases.binary_search_by_key(&group[0].0, |(partition, _)| partition.0);
+        // A partition without an answer leaves -1 behind, which is told as unknown below.
+        let Ok(at) = found else { continue };
+        let mut next = bases[at].1;
+        for place in group {
+            offsets[place.1 as usize][place.2 as usize] = next;
+            next += part(&requests, place).records.len() as i64;
+        }
+    }
+    for (pending, offsets) in requests.into_iter().zip(offsets) {
+        let complete = offsets.iter().all(|offset| *offset >= 0);
+        let result = if complete { Ok(offsets) } else { Err(PublishError::OutcomeUnknown) };
+        let _ = pending.reply.send(result);
+    }
+}
+
+/// Answers the requests that have to do with these partitions and returns the others.
+fn refuse(requests: Vec<Pending>, in_the_way: &[(PartitionId, Outcome)]) -> Vec<Pending> {
+    let mut rest = Vec::with_capacity(requests.len());
+    for pending in requests {
+        let hit = in_the_way
+            .iter()
+            .find(|(partition, _)| pending.parts.iter().any(|part| part.partition == *partition));
+        match hit {
+            None => rest.push(pending),
+            Some((partition, outcome)) => {
+                let error = match outcome {
+                    Outcome::Gone => PublishError::Gone(*partition),
+                    _ => PublishError::Moved(*partition),
+                };
+                let _ = pending.reply.send(Err(error));
+            }
+        }
+    }
+    rest
+}
+
+fn told(error: &AppendError) -> PublishError {
+    match error {
+        AppendError::OutcomeUnknown(_) => PublishError::OutcomeUnknown,
+        AppendError::Refused(cause) if cause.refusal() == Some(Refusal::Full) => {
+            PublishError::StorageFull
+        }
+        AppendError::Refused(_) | AppendError::NoBucket | AppendError::Partitions(_) => {
+            PublishError::Unavailable
+        }
+    }
+}

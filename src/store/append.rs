@@ -1,0 +1,108 @@
+//! One flush into one bucket: a single call of that bucket's function, autocommitted.
+
+use std::sync::Arc;
+
+use sqlx::{AssertSqlSafe, PgConnection, Row, postgres::PgRow};
+use time::OffsetDateTime;
+
+use super::StoreError;
+use crate::model::{BucketId, PartitionId};
+
+/// A flush as the function takes it: entry by entry the same partition, sorted by id, once each.
+#[derive(Debug)]
+pub struct Flush<'a> {
+    /// Which partitions.
+    pub partitions: &'a [i64],
+    /// How many messages for each.
+    pub counts: &'a [i32],
+    /// Their record batches.
+    pub records: &'a [Vec<u8>],
+    /// The slot that tells other nodes.
+    pub slot: i64,
+    /// The flush's number in that slot, one higher than the last.
+    pub wake: i64,
+}
+
+/// What the function says of one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The messages stand at `base_offset` and behind it.
+    Appended {
+        /// The offset of the first.
+        base_offset: i64,
+        /// The database's time of the append, in ms.
+        appended_ms: i64,
+    },
+    /// The bucket does not take appends: look for the open one.
+    NotOpen,
+    /// There is no such partition any more.
+    Gone,
+    /// The partition is in another retention class now.
+    Moved,
+    /// The partition is in a newer bucket already: look for the open one.
+    Stale,
+    /// The next offset is not the expected one.
+    WrongOffset {
+        /// Which is the next.
+        next_offset: i64,
+    },
+}
+
+/// A function's name and call for one bucket, made once.
+#[derive(Clone, Debug)]
+pub struct AppendStatement {
+    /// The bucket it appends to.
+    pub bucket: BucketId,
+    sql: Arc<str>,
+}
+
+impl AppendStatement {
+    /// The statement of `bucket`.
+    pub fn new(bucket: BucketId) -> Self {
+        let sql = format!("select * from postrider.append_{bucket}($1, $2, $3, null, $4, $5)");
+        Self { bucket, sql: sql.into() }
+    }
+
+    /// Appends `flush`, all of it or nothing. If any outcome is not [`Outcome::Appended`],
+    /// nothing was appended, and only the partitions in the way are named.
+    pub async fn run(
+        &self,
+        conn: &mut PgConnection,
+        flush: &Flush<'_>,
+    ) -> Result<Vec<(PartitionId, Outcome)>, StoreError> {
+        // fetch_all reads up to ReadyForQuery, which comes after the commit; anything that stops
+        // at the first row would answer before it.
+        let rows = sqlx::query(AssertSqlSafe(Arc::clone(&self.sql)))
+            .bind(flush.partitions)
+            .bind(flush.counts)
+            .bind(flush.records)
+            .bind(flush.slot)
+            .bind(flush.wake)
+            .fetch_all(conn)
+            .await?;
+        rows.iter().map(outcome).collect()
+    }
+}
+
+fn outcome(row: &PgRow) -> Result<(PartitionId, Outcome), StoreError> {
+    let number: i16 = row.try_get(0)?;
+    let partition = PartitionId(row.try_get(1)?);
+    let outcome = match number {
+        0 => {
+            let appended_at: OffsetDateTime = row.try_get(3)?;
+            Outcome::Appended { base_offset: row.try_get(2)?, appended_ms: unix_ms(appended_at) }
+        }
+        1 => Outcome::NotOpen,
+        2 => Outcome::Gone,
+        3 => Outcome::Moved,
+        4 => Outcome::Stale,
+        5 => Outcome::WrongOffset { next_offset: row.try_get(2)? },
+        other => return Err(StoreError::Shape(format!("outcome {other} of an append"))),
+    };
+    Ok((partition, outcome))
+}
+
+/// Milliseconds since 1970, rounded down.
+pub(super) fn unix_ms(at: OffsetDateTime) -> i64 {
+    at.unix_timestamp() * 1_000 + i64::from(at.millisecond())
+}

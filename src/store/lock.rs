@@ -1,0 +1,26 @@
+//! Advisory locks: 64-bit keys with the class of lock in the highest byte.
+
+use sqlx::PgConnection;
+
+use super::StoreError;
+
+/// Shared by every flush into a bucket, exclusive for its seal: `BUCKET + bucket_id`.
+pub const BUCKET: i64 = 1 << 56;
+/// One maintenance duty runs on the node that holds its lock: `DUTY + number of the duty`.
+pub const DUTY: i64 = 2 << 56;
+/// Held by whoever changes the catalog, until the commit.
+pub const CATALOG: i64 = 3 << 56;
+/// Held by the one node that migrates.
+pub const MIGRATION: i64 = 4 << 56;
+
+/// Takes a session's lock if it is free. The session must be a direct one, past any pooler.
+pub async fn try_session(conn: &mut PgConnection, key: i64) -> Result<bool, StoreError> {
+    let taken = sqlx::query_scalar("select pg_try_advisory_lock($1)").bind(key).fetch_one(conn);
+    Ok(taken.await?)
+}
+
+/// Waits for a lock that lasts until the transaction ends.
+pub async fn transaction(conn: &mut PgConnection, key: i64) -> Result<(), StoreError> {
+    sqlx::query("select pg_advisory_xact_lock($1)").bind(key).execute(conn).await?;
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! Bringing a database to this version: migrations/*.sql once each and never edited, then the
+//! functions as they stand, then the functions of every bucket. One node at a time.
+
+use sqlx::{AssertSqlSafe, Connection, PgConnection, migrate::Migrator};
+
+use super::{StoreError, buckets, lock};
+use crate::model::BucketId;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// migrations/functions, one function a file, in an order in which each finds what it calls.
+const FUNCTIONS: [&str; 11] = [
+    include_str!("../../migrations/functions/segment_end.sql"),
+    include_str!("../../migrations/functions/enter_bucket.sql"),
+    include_str!("../../migrations/functions/partition_low.sql"),
+    include_str!("../../migrations/functions/watermarks.sql"),
+    include_str!("../../migrations/functions/offset_at.sql"),
+    include_str!("../../migrations/functions/seal_bucket.sql"),
+    include_str!("../../migrations/functions/roll_buckets.sql"),
+    include_str!("../../migrations/functions/begin_drop.sql"),
+    include_str!("../../migrations/functions/forget_bucket.sql"),
+    include_str!("../../migrations/functions/wakes_since.sql"),
+    include_str!("../../migrations/functions/open_wake_slot.sql"),
+];
+
+/// Why a database could not be migrated.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrateError {
+    /// A migration failed or does not match what the database has.
+    #[error("the database cannot be migrated: {0}")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+    /// A statement around them failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<sqlx::Error> for MigrateError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// Migrates over a session of its own, which is best closed afterwards: it held a lock.
+pub async fn run(conn: &mut PgConnection) -> Result<(), MigrateError> {
+    sqlx::query("select pg_advisory_lock($1)").bind(lock::MIGRATION).execute(&mut *conn).await?;
+    let mut migrator = Migrator {
+        migrations: MIGRATIONS.migrations.clone(),
+        // A newer node may have migrated already: old binaries go on beside a new schema.
+        ignore_missing: true,
+        locking: false,
+        ..Migrator::DEFAULT
+    };
+    migrator.dangerous_set_table_name("postrider.migrations");
+    migrator.create_schema("postrider");
+    migrator.run_direct(None, &mut *conn, false).await?;
+    install_functions(conn).await?;
+    sqlx::query("select pg_advisory_unlock($1)").bind(lock::MIGRATION).execute(conn).await?;
+    Ok(())
+}
+
+/// Whether the database has every migration that this program knows.
+pub async fn is_current(conn: &mut PgConnection) -> Result<bool, StoreError> {
+    let newest = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
+    let applied: Result<i64, _> = sqlx::query_scalar(
+        "select coalesce(max(version), 0) from postrider.migrations where success",
+    )
+    .fetch_one(conn)
+    .await;
+    match applied.map_err(StoreError::from) {
+        Ok(applied) => Ok(applied >= newest),
+        Err(error) if error.refusal() == Some(super::error::Refusal::Missing) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+async fn install_functions(conn: &mut PgConnection) -> Result<(), MigrateError> {
+    let wanted = fingerprint(FUNCTIONS.iter().chain(&buckets::TEMPLATES));
+    let installed: Option<String> =
+        sqlx::query_scalar("select fingerprint from postrider.installed_functions")
+            .fetch_optional(&mut *conn)
+            .await?;
+    if installed.as_deref() == Some(wanted.as_str()) {
+        return Ok(());
+    }
+    let mut tx = conn.begin().await?;
+    for function in FUNCTIONS {
+        sqlx::raw_sql(function).execute(&mut *tx).await?;
+    }
+    let buckets: Vec<(i64, i16)> =
+        sqlx::query_as("select bucket_id, retention_class from postrider.buckets")
+            .fetch_all(&mut *tx)
+            .await?;
+    for (bucket, class) in buckets {
+        let sql = buckets::functions_of(BucketId(bucket), class);
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *tx).await?;
+    }
+    sqlx::query(
+        "insert into postrider.installed_functions (fingerprint) values ($1)
+         on conflict (only_row) do update set fingerprint = excluded.fingerprint",
+    )
+    .bind(wanted)
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// A 64-bit FNV-1a of all texts: it only has to change when they do.
+fn fingerprint<'a>(texts: impl Iterator<Item = &'a &'a str>) -> String {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for text in texts {
+        for byte in text.bytes().chain([0]) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    format!("{hash:016x}")
+}

@@ -1,0 +1,138 @@
+//! Every metric of the service, in one place. Names are `postrider_<stage>_<what>_<unit>`.
+//! Handles are made once; what counts on a hot path is one atomic operation.
+
+use std::{
+    sync::{LazyLock, OnceLock},
+    time::Duration,
+};
+
+use metrics::{Counter, Gauge, Histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+use crate::lifecycle::Lifecycle;
+
+/// Upper bounds of all histograms of seconds.
+const SECONDS: [f64; 13] =
+    [0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
+
+/// At 100,000 requests a second a histogram holds 800 KB between two upkeeps.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+
+/// The recorder of this process, installed at the first call.
+fn handle() -> &'static PrometheusHandle {
+    HANDLE.get_or_init(|| {
+        let recorder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
+            .expect("the list of bounds is not empty")
+            .build_recorder();
+        let handle = recorder.handle();
+        // A recorder that someone else installed keeps its place; ours then stays empty.
+        let _ = metrics::set_global_recorder(recorder);
+        handle
+    })
+}
+
+/// All metrics as Prometheus reads them.
+pub fn render() -> String {
+    LazyLock::force(&API);
+    handle().render()
+}
+
+/// Sorts what histograms collected, which otherwise grows until the next [`render`].
+fn upkeep() {
+    handle().run_upkeep();
+}
+
+/// Keeps histograms small until the node drains.
+pub async fn run(lifecycle: Lifecycle) {
+    let mut each = tokio::time::interval(UPKEEP_INTERVAL);
+    loop {
+        tokio::select! {
+            _ = each.tick() => upkeep(),
+            () = lifecycle.draining() => return,
+        }
+    }
+}
+
+/// A counter that starts at 0.
+pub fn counter(name: &'static str, help: &'static str) -> Counter {
+    handle();
+    metrics::describe_counter!(name, help);
+    metrics::counter!(name)
+}
+
+/// A counter with one label.
+pub fn counter_of(
+    name: &'static str,
+    help: &'static str,
+    label: (&'static str, &'static str),
+) -> Counter {
+    handle();
+    metrics::describe_counter!(name, help);
+    metrics::counter!(name, label.0 => label.1)
+}
+
+/// A gauge that starts at 0.
+pub fn gauge(name: &'static str, help: &'static str) -> Gauge {
+    handle();
+    metrics::describe_gauge!(name, help);
+    let gauge = metrics::gauge!(name);
+    gauge.set(0.0);
+    gauge
+}
+
+/// A histogram; of seconds where the name says so.
+pub fn histogram(name: &'static str, help: &'static str) -> Histogram {
+    handle();
+    metrics::describe_histogram!(name, help);
+    metrics::histogram!(name)
+}
+
+/// The way in.
+pub static API: LazyLock<Api> = LazyLock::new(Api::new);
+
+/// Metrics of the way in.
+pub struct Api {
+    /// Requests answered, by class of status; index 0 is 1xx.
+    requests: [Counter; 5],
+    /// From the whole head to the answer's head.
+    pub request_seconds: Histogram,
+    /// Connections over the cap.
+    pub connections_refused: Counter,
+    /// Connections open now.
+    pub connections: Gauge,
+    /// Handlers that panicked.
+    pub panics: Counter,
+}
+
+impl Api {
+    fn new() -> Self {
+        let answered = |class| {
+            counter_of(
+                "postrider_api_requests_total",
+                "Requests answered, by class of status.",
+                ("status", class),
+            )
+        };
+        Self {
+            requests: ["1xx", "2xx", "3xx", "4xx", "5xx"].map(answered),
+            request_seconds: histogram(
+                "postrider_api_request_seconds",
+                "From a request's whole head to its answer, long polls with their wait.",
+            ),
+            connections_refused: counter(
+                "postrider_api_connections_refused_total",
+                "Connections refused because the node had as many as it takes on.",
+            ),
+            connections: gauge("postrider_api_connections", "Connections open now."),
+            panics: counter("postrider_api_panics_total", "Handlers that panicked."),
+        }
+    }
+
+    /// The counter of answers of `status`.
+    pub fn answered(&self, status: u16) -> &Counter {
+        &self.requests[usize::from(status / 100).clamp(1, 5) - 1]
+    }
+}
