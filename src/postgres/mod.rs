@@ -121,7 +121,8 @@ async fn prepare_and_run(
     }
     let socket_dir = place::make_socket_dir(&data_dir, &account)?;
     cluster.tune(&binaries, &account, &socket_dir).await?;
-    tracing::info!(version = binaries.version, data_dir = %data_dir.display(), "starting PostgreSQL");
+    let version = &binaries.version;
+    tracing::info!(version, data_dir = %data_dir.display(), "starting PostgreSQL");
 
     let url = url(&socket_dir);
     let start_log = data_dir.join("postmaster.log");

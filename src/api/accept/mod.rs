@@ -10,7 +10,7 @@ use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -22,7 +22,7 @@ use axum::{
 use bytes::Bytes;
 use hyper::{
     body::{Frame, Incoming, SizeHint},
-    service::service_fn,
+    service::Service,
 };
 use hyper_util::{rt::TokioTimer, server::conn::auto};
 use tokio::{
@@ -37,7 +37,7 @@ use self::{
 };
 use super::{
     error::{ErrorCode, Problem},
-    layers::Shell,
+    layers::{Answering, Shell},
 };
 use crate::{lifecycle::Lifecycle, model::limits, telemetry::metrics};
 
@@ -122,13 +122,15 @@ fn raise_file_limit() {
 
 type Builder = auto::Builder<Spawner>;
 
+/// hyper's own limit of header fields. Setting it costs an array a request.
+const _: () = assert!(limits::HEAD_FIELDS_MAX == 100);
+
 fn builder(lifecycle: &Lifecycle) -> Builder {
     let mut builder = auto::Builder::new(Spawner(lifecycle.clone()));
     builder
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(None)
-        .max_headers(limits::HEAD_FIELDS_MAX)
         .max_buf_size(limits::HEAD_BYTES_MAX);
     builder
         .http2()
@@ -241,11 +243,7 @@ async fn refuse(mut stream: TcpStream, answer: Vec<u8>) -> std::io::Result<()> {
 
 /// Drives one connection to its end.
 async fn drive(builder: &Builder, socket: Socket, shell: Arc<Shell>, progress: Arc<Progress>) {
-    let answering = Arc::clone(&progress);
-    let service = service_fn(move |request| {
-        let (shell, progress) = (Arc::clone(&shell), Arc::clone(&answering));
-        async move { Ok::<_, Infallible>(answer(&shell, &progress, request).await) }
-    });
+    let service = Serve { shell, progress: Arc::clone(&progress) };
     let mut connection = pin!(builder.serve_connection_with_upgrades(socket, service));
     let mut is_told = false;
     poll_fn(|cx| {
@@ -263,24 +261,57 @@ async fn drive(builder: &Builder, socket: Socket, shell: Arc<Shell>, progress: A
     .await;
 }
 
-async fn answer(
-    shell: &Shell,
-    progress: &Arc<Progress>,
-    request: Request<Incoming>,
-) -> Response<Body> {
-    let Some(serving) = progress.begin(request.version()) else {
-        // The watch is closing this connection and drops this future with it.
-        return std::future::pending().await;
-    };
-    let may_go_on_sending = !request.body().is_end_stream() && request.version() < Version::HTTP_2;
-    let response = shell.handle(request.map(Body::new)).await;
+/// Answers the requests of one connection.
+struct Serve {
+    shell: Arc<Shell>,
+    progress: Arc<Progress>,
+}
+
+impl Service<Request<Incoming>> for Serve {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn call(&self, request: Request<Incoming>) -> Answer {
+        let serving = self.progress.begin(request.version());
+        let has_body = !request.body().is_end_stream() && request.version() < Version::HTTP_2;
+        if serving.is_none() {
+            return Answer { answering: None, serving, has_body };
+        }
+        let (parts, body) = request.into_parts();
+        let answering = self.shell.answer(Request::from_parts(parts, Body::new(body)));
+        Answer { answering: Some(answering), serving, has_body }
+    }
+}
+
+struct Answer {
+    /// `None` when the watch is closing the connection, which drops this future with it.
+    answering: Option<Answering>,
+    serving: Option<Serving>,
+    /// The client may go on sending after it was answered.
+    has_body: bool,
+}
+
+impl Future for Answer {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(answering) = &mut self.answering else { return Poll::Pending };
+        let response = ready!(Pin::new(answering).poll(cx));
+        let Some(serving) = self.serving.take() else { return Poll::Ready(Ok(response)) };
+        Poll::Ready(Ok(finish(response, serving, self.has_body)))
+    }
+}
+
+/// Decides how long the connection counts as being at work.
+fn finish(response: Response<Body>, serving: Serving, has_body: bool) -> Response<Body> {
     let status = response.status();
     if status == StatusCode::SWITCHING_PROTOCOLS {
         serving.upgraded();
         return response;
     }
-    if may_go_on_sending && status.as_u16() >= 400 {
-        progress.linger();
+    if has_body && status.as_u16() >= 400 {
+        serving.linger();
     }
     if response.body().size_hint().exact().is_some() {
         return response;

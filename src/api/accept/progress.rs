@@ -39,6 +39,8 @@ pub(super) enum Phase {
     Head,
     /// A handler is at work or its answer is being streamed.
     Serving,
+    /// The same for more than a tick; the handler was polled once more when it became so.
+    ServingLong,
     /// Answered; the next request may come.
     Idle,
     /// The same for HTTP/2, whose pings and window updates are no requests.
@@ -57,10 +59,11 @@ pub(super) enum Phase {
 }
 
 impl Phase {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Connected,
         Self::Head,
         Self::Serving,
+        Self::ServingLong,
         Self::Idle,
         Self::StreamsServing,
         Self::StreamsIdle,
@@ -191,6 +194,7 @@ impl Progress {
             match phase {
                 Phase::Connected => (allowed.head, Phase::Dead),
                 Phase::Head => (allowed.head, Phase::HeadLate),
+                Phase::Serving => (1, Phase::ServingLong),
                 Phase::Idle => (allowed.idle, Phase::Dead),
                 Phase::StreamsIdle if self.streams.load(Ordering::Relaxed) == 0 => {
                     (allowed.idle, Phase::StreamsClosing)
@@ -199,7 +203,7 @@ impl Progress {
                 Phase::Lingering => (allowed.linger, Phase::Dead),
                 Phase::HeadLate => (1, Phase::Dead),
                 Phase::StreamsIdle
-                | Phase::Serving
+                | Phase::ServingLong
                 | Phase::StreamsServing
                 | Phase::Upgraded
                 | Phase::Dead => return,
@@ -224,6 +228,11 @@ pub(super) struct Serving {
 }
 
 impl Serving {
+    /// The client may still be sending what nobody will read.
+    pub(super) fn linger(&self) {
+        self.progress.linger();
+    }
+
     /// The connection speaks another protocol from here on.
     pub(super) fn upgraded(self) {
         self.progress.enter(Phase::Upgraded);
@@ -238,7 +247,7 @@ impl Drop for Serving {
                 progress.step(Phase::StreamsIdle, |now| now == Phase::StreamsServing);
             }
         } else {
-            progress.step(Phase::Idle, |now| now == Phase::Serving);
+            progress.step(Phase::Idle, |now| matches!(now, Phase::Serving | Phase::ServingLong));
         }
     }
 }

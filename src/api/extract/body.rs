@@ -1,17 +1,24 @@
 //! Reading request bodies: bounded in bytes (after decoding), in time, and in what all bodies of
 //! the node hold together.
 
-use std::{io::Write, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use axum::{
     body::{Body, HttpBody},
     extract::{FromRequest, Request},
-    http::{HeaderMap, header},
+    http::{HeaderMap, HeaderValue, Version, header},
 };
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::encoding::{DecodeError, Encoding};
 use crate::{
     api::error::{ErrorCode, Problem},
     model::limits,
@@ -68,54 +75,67 @@ impl Bodies {
         .fact("body_bytes_max", self.bytes_max)
     }
 
-    /// Reads `body` whole, decoded as its `Content-Encoding` says.
+    /// Reads the body of `request` whole, decoded as its `Content-Encoding` says.
     ///
     /// # Errors
     /// `body_too_large`, `body_timeout`, `overloaded`, `malformed` (the body broke off or is not
     /// in its encoding) and `unsupported_media_type` (an encoding that is not read).
-    pub async fn read(&self, headers: &HeaderMap, body: Body) -> Result<ReadBody, Problem> {
-        let media = MediaKind::of(headers)?;
-        let encoding = Encoding::of(headers)?;
+    pub async fn read(&self, request: Request) -> Result<ReadBody, Problem> {
+        let (media, encoding) = kinds(request.headers())?;
+        let is_plain = encoding == Encoding::Identity && request.version() < Version::HTTP_2;
+        let mut body = request.into_body();
         let declared = body.size_hint().exact();
         let declared = declared.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
         if declared.is_some_and(|bytes| bytes > self.bytes_max) {
             return Err(self.too_large());
         }
-        let received = tokio::time::timeout(self.timeout, self.receive(body, declared)).await;
+        let mut first = None;
+        if is_plain && declared.is_some_and(|bytes| bytes <= UNCOUNTED_BYTES_MAX) {
+            first = Prompt { body: &mut body, is_polled: false }.await?;
+            if first.as_ref().map(Bytes::len) == declared {
+                return Ok(ReadBody { bytes: first.unwrap_or_default(), media, _share: None });
+            }
+        }
+        // Boxed, so that the futures of all handlers stay small.
+        let (bytes, share) =
+            Box::pin(self.read_slowly(Incoming { body, declared, encoding, first })).await?;
+        Ok(ReadBody { bytes, media, _share: share })
+    }
+
+    async fn read_slowly(&self, incoming: Incoming) -> Result<(Bytes, Share), Problem> {
+        let encoding = incoming.encoding;
+        let received = tokio::time::timeout(self.timeout, self.receive(incoming)).await;
         let (raw, share) = received.map_err(|_| {
             Problem::new(
                 ErrorCode::BodyTimeout,
                 format!("the body did not arrive within {} s", self.timeout.as_secs_f32()),
             )
         })??;
-        let (bytes, share) = match encoding {
-            Encoding::Identity => (raw, share),
-            Encoding::Gzip | Encoding::Zstd => self.decode(encoding, raw, share).await?,
-        };
-        Ok(ReadBody { bytes, media, _share: share })
+        match encoding {
+            Encoding::Identity => Ok((raw, share)),
+            Encoding::Gzip | Encoding::Zstd => self.decode(encoding, raw, share).await,
+        }
     }
 
     /// The body as it was sent. One that comes in one frame is handed on without being copied;
     /// one that does not declare its length takes its share when it turns out not to be small.
-    async fn receive(
-        &self,
-        mut body: Body,
-        declared: Option<usize>,
-    ) -> Result<(Bytes, Share), Problem> {
+    async fn receive(&self, incoming: Incoming) -> Result<(Bytes, Share), Problem> {
+        let Incoming { mut body, declared, first, .. } = incoming;
         let mut share = match declared {
             Some(bytes) if bytes > UNCOUNTED_BYTES_MAX => Some(self.reserve(bytes).await?),
             _ => None,
         };
-        let Some(first) = next_data(&mut body).await? else { return Ok((Bytes::new(), share)) };
-        if declared == Some(first.len()) || body.is_end_stream() {
-            return if first.len() > self.bytes_max {
-                Err(self.too_large())
-            } else {
-                Ok((first, share))
-            };
+        let mut next = match first {
+            Some(first) => Some(first),
+            None => next_data(&mut body).await?,
+        };
+        if let Some(whole) = &next
+            && body.is_end_stream()
+            && whole.len() <= UNCOUNTED_BYTES_MAX.min(self.bytes_max)
+        {
+            return Ok((next.unwrap_or_default(), share));
         }
-        let mut whole = BytesMut::with_capacity(declared.unwrap_or(first.len()));
-        let mut next = Some(first);
+        let mut whole = BytesMut::with_capacity(declared.unwrap_or(0));
         while let Some(data) = next {
             let length = whole.len() + data.len();
             if length > self.bytes_max {
@@ -165,17 +185,69 @@ impl Bodies {
 /// A body's part of the budget, given back when it is dropped.
 type Share = Option<OwnedSemaphorePermit>;
 
+/// A body on its way in.
+struct Incoming {
+    body: Body,
+    /// Bytes before decoding, where the request says so.
+    declared: Option<usize>,
+    encoding: Encoding,
+    /// What has come already.
+    first: Option<Bytes>,
+}
+
+/// The first bytes of a body when they came with the head, as those of small requests do: no
+/// timer is made for them. `None` when they are late. A body that does not come at all is
+/// noticed because the accept loop polls a request again that has lasted a tick.
+struct Prompt<'a> {
+    body: &'a mut Body,
+    is_polled: bool,
+}
+
+impl Future for Prompt<'_> {
+    type Output = Result<Option<Bytes>, Problem>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match Pin::new(&mut *self.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Ok(frame.into_data().ok())),
+            Poll::Ready(Some(Err(_))) => Poll::Ready(Err(broken_off())),
+            Poll::Ready(None) => Poll::Ready(Ok(Some(Bytes::new()))),
+            Poll::Pending if self.is_polled => Poll::Ready(Ok(None)),
+            Poll::Pending => {
+                self.is_polled = true;
+                Poll::Pending
+            }
+        }
+    }
+}
+
+fn broken_off() -> Problem {
+    Problem::new(ErrorCode::Malformed, "the body ended before all of it had arrived")
+}
+
 /// The next bytes of `body`; trailers are passed over.
 async fn next_data(body: &mut Body) -> Result<Option<Bytes>, Problem> {
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| {
-            Problem::new(ErrorCode::Malformed, "the body ended before all of it had arrived")
-        })?;
-        if let Ok(data) = frame.into_data() {
+        if let Ok(data) = frame.map_err(|_| broken_off())?.into_data() {
             return Ok(Some(data));
         }
     }
     Ok(None)
+}
+
+/// What the head says about the body. One pass, since there are few fields and two questions.
+fn kinds(headers: &HeaderMap) -> Result<(MediaKind, Encoding), Problem> {
+    let (mut media, mut encoding) = (MediaKind::Absent, Encoding::Identity);
+    for (name, value) in headers {
+        if *name == header::CONTENT_TYPE {
+            media = MediaKind::of(value)?;
+        } else if *name == header::CONTENT_ENCODING {
+            if encoding != Encoding::Identity {
+                return Err(Encoding::unsupported());
+            }
+            encoding = Encoding::of(value)?;
+        }
+    }
+    Ok((media, encoding))
 }
 
 /// What a body says it is, as far as routes tell bodies apart.
@@ -194,9 +266,11 @@ pub enum MediaKind {
 }
 
 impl MediaKind {
-    /// What the `Content-Type` of `headers` says; parameters such as a charset are passed over.
-    fn of(headers: &HeaderMap) -> Result<Self, Problem> {
-        let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(Self::Absent) };
+    /// What a `Content-Type` says; parameters such as a charset are passed over.
+    fn of(value: &HeaderValue) -> Result<Self, Problem> {
+        if value == "application/json" {
+            return Ok(Self::Json);
+        }
         let Ok(text) = value.to_str() else {
             return Err(Problem::new(
                 ErrorCode::UnsupportedMediaType,
@@ -246,84 +320,6 @@ impl<S: AsRef<Bodies> + Send + Sync> FromRequest<S> for ReadBody {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let (parts, body) = request.into_parts();
-        state.as_ref().read(&parts.headers, body).await
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Encoding {
-    Identity,
-    Gzip,
-    Zstd,
-}
-
-enum DecodeError {
-    TooLarge,
-    Broken(std::io::Error),
-}
-
-impl Encoding {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Identity => "identity",
-            Self::Gzip => "gzip",
-            Self::Zstd => "zstd",
-        }
-    }
-
-    fn of(headers: &HeaderMap) -> Result<Self, Problem> {
-        let mut values = headers.get_all(header::CONTENT_ENCODING).iter();
-        let Some(value) = values.next() else { return Ok(Self::Identity) };
-        let text = value.to_str().unwrap_or("?").trim();
-        let known = [Self::Identity, Self::Gzip, Self::Zstd]
-            .into_iter()
-            .find(|encoding| text.eq_ignore_ascii_case(encoding.as_str()));
-        match known {
-            Some(encoding) if values.next().is_none() => Ok(encoding),
-            _ => Err(Problem::new(
-                ErrorCode::UnsupportedMediaType,
-                "a body's Content-Encoding is gzip, zstd or identity, and only one of them",
-            )),
-        }
-    }
-
-    /// Never holds more than `bytes_max` decoded bytes, whatever `raw` would become.
-    fn decode(self, raw: &[u8], bytes_max: usize) -> Result<Bytes, DecodeError> {
-        let mut out = Bounded { bytes: BytesMut::new(), bytes_max, burst: false };
-        let copied = match self {
-            Self::Identity => out.write_all(raw),
-            Self::Gzip => {
-                let mut reader = flate2::bufread::MultiGzDecoder::new(raw);
-                std::io::copy(&mut reader, &mut out).map(drop)
-            }
-            Self::Zstd => zstd::stream::copy_decode(raw.reader(), &mut out),
-        };
-        match copied {
-            Ok(()) => Ok(out.bytes.freeze()),
-            Err(_) if out.burst => Err(DecodeError::TooLarge),
-            Err(why) => Err(DecodeError::Broken(why)),
-        }
-    }
-}
-
-struct Bounded {
-    bytes: BytesMut,
-    bytes_max: usize,
-    burst: bool,
-}
-
-impl Write for Bounded {
-    fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
-        if self.bytes.len() + data.len() > self.bytes_max {
-            self.burst = true;
-            return Err(std::io::ErrorKind::FileTooLarge.into());
-        }
-        self.bytes.extend_from_slice(data);
-        Ok(data.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
+        state.as_ref().read(request).await
     }
 }

@@ -9,7 +9,10 @@ use serde_json::error::Category;
 use serde_path_to_error::{Path, Segment};
 
 use super::body::{Bodies, MediaKind, ReadBody};
-use crate::api::error::{ErrorCode, Problem};
+use crate::{
+    api::error::{ErrorCode, Problem},
+    model::limits,
+};
 
 /// Characters of a client's own text that an error repeats.
 const ECHO_CHARS_MAX: usize = 200;
@@ -28,6 +31,9 @@ where
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let body = ReadBody::from_request(request, state).await?;
         require_json(&body, "JSON")?;
+        if body.bytes.trim_ascii_start().first() != Some(&b'{') {
+            return Err(no_object(&body.bytes));
+        }
         serde_json::from_slice(&body.bytes).map(Self).map_err(|_| json_problem::<T>(&body.bytes))
     }
 }
@@ -46,12 +52,53 @@ pub fn require_json(body: &ReadBody, takes: &str) -> Result<(), Problem> {
     }
 }
 
+/// A body is an object; serde would also read an array's elements as a struct's fields.
+fn no_object(bytes: &[u8]) -> Problem {
+    match serde_json::from_slice::<IgnoredAny>(bytes) {
+        Err(error) => malformed(&error),
+        Ok(_) => Problem::new(ErrorCode::Invalid, "the body is a JSON object").at(""),
+    }
+}
+
+/// Where `bytes`, which are valid JSON, are nested more deeply than
+/// [`limits::JSON_DEPTH_MAX`]. serde_json counts only what it builds: a value that is passed
+/// over or kept as it stands may be of any depth.
+pub fn too_deep_at(bytes: &[u8]) -> Option<usize> {
+    let (mut depth, mut is_text, mut is_escaped) = (0_usize, false, false);
+    bytes.iter().position(|byte| {
+        match (is_text, byte) {
+            (true, _) if is_escaped => is_escaped = false,
+            (true, b'\\') => is_escaped = true,
+            (_, b'"') => is_text = !is_text,
+            (false, b'[' | b'{') => depth += 1,
+            (false, b']' | b'}') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth > limits::JSON_DEPTH_MAX
+    })
+}
+
+/// What is told about JSON nested too deeply at byte `at` of `bytes`.
+pub fn too_deep(bytes: &[u8], at: usize) -> Problem {
+    let before = bytes.get(..at).unwrap_or(bytes);
+    let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+    let column = 1 + before.iter().rev().take_while(|byte| **byte != b'\n').count();
+    let detail = format!(
+        "the body is nested more than {} levels deep at line {line} column {column}",
+        limits::JSON_DEPTH_MAX
+    );
+    Problem::new(ErrorCode::Malformed, detail).fact("line", line).fact("column", column)
+}
+
 /// Why `bytes` are no `T`: `malformed` (not JSON, or nested too deeply), `unknown_field` or
 /// `invalid`, with the pointer to the field. Reads them again, so that the way of good bodies
 /// keeps no track of where it is.
 pub fn json_problem<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Problem {
     if let Err(error) = serde_json::from_slice::<IgnoredAny>(bytes) {
         return malformed(&error);
+    }
+    if let Some(at) = too_deep_at(bytes) {
+        return too_deep(bytes, at);
     }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     match serde_path_to_error::deserialize::<_, T>(&mut reader) {
@@ -79,7 +126,9 @@ fn mismatch(mut at: String, error: &serde_json::Error) -> Problem {
     let code = if told.starts_with("unknown field") {
         ErrorCode::UnknownField
     } else {
-        if let Some(name) = told.strip_prefix("missing field `").and_then(|s| s.strip_suffix('`')) {
+        let named = ["missing field `", "duplicate field `"];
+        let named = named.iter().find_map(|told_of| told.strip_prefix(told_of));
+        if let Some(name) = named.and_then(|rest| rest.strip_suffix('`')) {
             at.push('/');
             at.push_str(name);
         }

@@ -2,9 +2,10 @@
 //! know; nothing here answers in plain text.
 
 mod body;
+mod encoding;
 mod json;
 mod params;
 
 pub use body::{Bodies, MediaKind, ReadBody};
-pub use json::{JsonBody, json_problem, require_json};
+pub use json::{JsonBody, json_problem, require_json, too_deep, too_deep_at};
 pub use params::{PathParams, QueryParams};

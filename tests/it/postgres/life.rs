@@ -94,6 +94,10 @@ async fn a_killed_node_s_server_is_stopped_and_started_anew() {
 
     let server = start(dir.path()).await;
     assert_ne!(postmaster(dir.path()), left);
+    let log = fs::read_dir(dir.path().join("postgres/log"))
+        .expect("logs")
+        .map(|file| fs::read_to_string(file.expect("a file").path()).expect("text"));
+    assert!(log.collect::<String>().contains("received fast shutdown request"));
     assert!(server.notices().iter().any(|text| text.contains("left behind")));
     recall(server.url()).await;
     server.stop().await;
@@ -202,17 +206,20 @@ async fn after_a_kill_of_everything_the_next_start_has_the_data() {
 async fn a_number_that_now_belongs_to_another_process_is_left_alone() {
     let dir = open_dir();
     start(dir.path()).await.stop().await;
-    let mut other = Command::new("cat").stdin(Stdio::piped()).spawn().expect("a process");
+    let elsewhere = open_dir();
+    let other = start(elsewhere.path()).await;
+    let number = postmaster(elsewhere.path());
     let cluster = dir.path().join("postgres");
-    let text = format!("{}\n{}\n1\n5432\n/x\n\n 1 1\nready   \n", other.id(), cluster.display());
+    let text = format!("{number}\n{}\n1\n5432\n/x\n\n 1 1\nready   \n", cluster.display());
     fs::write(cluster.join("postmaster.pid"), &text).expect("a stale file");
     fs::create_dir(dir.path().join("socket")).expect("folder");
     fs::write(dir.path().join("socket/.s.PGSQL.5432.lock"), text).expect("a stale file");
     let server = start(dir.path()).await;
-    assert_eq!(other.try_wait().expect("its state"), None, "it must live on");
+    connect(server.url()).await;
+    assert_eq!(postmaster(elsewhere.path()), number, "the other server must live on");
+    connect(other.url()).await;
     server.stop().await;
-    drop(other.stdin.take());
-    other.wait().expect("it ends");
+    other.stop().await;
 }
 
 #[tokio::test]
