@@ -3,5 +3,6 @@
 mod api;
 mod architecture;
 mod cli;
+mod deploy;
 mod docs;
 mod postgres;
