@@ -59,23 +59,14 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
         Err(_) if lifecycle.is_draining() => return Ok(()),
         Err(error) => return Err(error),
     };
-    let node = Node::new(target, &lifecycle);
-    let (router, _) = api::routes::router(node.state.clone());
-    let prepared = lifecycle.spawn(node.clone().run(settings.node.name));
     info!("listening on http://{address}");
-    accept::serve(listener, router, lifecycle.clone(), AcceptSettings::default()).await;
-
-    // No request is left: what waits is flushed, then every task ends.
-    lifecycle.seal();
-    if timeout(FINISH_TIMEOUT, lifecycle.finished()).await.is_err() {
-        warn!("some tasks did not end in time");
-    }
-    node.database.close().await;
+    let served =
+        Node::new(target, Clock::default(), &lifecycle).serve(listener, settings.node.name).await;
     if let Some(embedded) = embedded {
         embedded.stop().await;
     }
     info!("stopped");
-    prepared.await.unwrap_or(Ok(()))
+    served
 }
 
 /// Brings a database's schema up to this program's version.
@@ -143,17 +134,18 @@ async fn open(
     Ok((Some(embedded), target))
 }
 
+/// One node: everything that serves requests on one database.
 #[derive(Clone)]
-struct Node {
+pub struct Node {
     database: Database,
     target: Target,
     state: AppState,
 }
 
 impl Node {
-    fn new(target: Target, lifecycle: &Lifecycle) -> Self {
+    /// A node on the database of `target`. It ends with `lifecycle`, which is its alone.
+    pub fn new(target: Target, clock: Clock, lifecycle: &Lifecycle) -> Self {
         let database = Database::new(target.clone(), limits::DATABASE_CONNECTIONS);
-        let clock = Clock::default();
         let log = Log::new(database.clone(), lifecycle.clone());
         let state = AppState::new(AppParts {
             lifecycle: lifecycle.clone(),
@@ -165,6 +157,31 @@ impl Node {
             log,
         });
         Self { database, target, state }
+    }
+
+    /// What the node's handlers reach.
+    pub fn state(&self) -> &AppState {
+        &self.state
+    }
+
+    /// Serves under `name` until the lifecycle stops, then flushes what waits. It serves at once
+    /// and says that it is not ready while the database is prepared.
+    ///
+    /// # Errors
+    /// What waiting cannot mend: a wrong URL, a server that is refused, a failed migration.
+    pub async fn serve(self, listener: TcpListener, name: String) -> anyhow::Result<()> {
+        let lifecycle = self.state.lifecycle.clone();
+        let (router, _) = api::routes::router(self.state.clone());
+        let prepared = lifecycle.spawn(self.clone().run(name));
+        accept::serve(listener, router, lifecycle.clone(), AcceptSettings::default()).await;
+
+        // No request is left: what waits is flushed, then every task ends.
+        lifecycle.seal();
+        if timeout(FINISH_TIMEOUT, lifecycle.finished()).await.is_err() {
+            warn!("some tasks did not end in time");
+        }
+        self.database.close().await;
+        prepared.await.unwrap_or(Ok(()))
     }
 
     /// Prepares the database, however long it takes to answer, then does a node's duties. An

@@ -6,3 +6,5 @@ mod cli;
 mod deploy;
 mod docs;
 mod postgres;
+mod support;
+mod topics;
