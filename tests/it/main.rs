@@ -3,6 +3,8 @@
 mod api;
 mod architecture;
 mod bad_input;
+mod cli;
+mod deploy;
 mod docs;
 mod postgres;
 mod support;
