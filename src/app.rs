@@ -1,5 +1,7 @@
 //! The composition root: the only place that knows every module, and the order of start and stop.
 
+mod doctor;
+
 use std::time::Duration;
 
 use anyhow::Context;
@@ -89,8 +91,19 @@ pub async fn migrate(database: DatabaseSettings, logs: LogSettings) -> anyhow::R
 }
 
 /// Checks a database as an operator would.
-pub async fn doctor(_database: DatabaseSettings) -> anyhow::Result<Vec<Finding>> {
-    Ok(Vec::new())
+pub async fn doctor(database: DatabaseSettings) -> anyhow::Result<Vec<Finding>> {
+    let lifecycle = Lifecycle::new();
+    // A node may be running on that directory: then its server is asked, not a second one.
+    let running = database.url.is_none().then(|| postgres::running(&database.data_dir)).flatten();
+    let (embedded, target) = match running {
+        Some(url) => (None, Target::parse(&url)?),
+        None => open(&database, &lifecycle).await?,
+    };
+    let findings = doctor::examine(&target).await;
+    if let Some(embedded) = embedded {
+        embedded.stop().await;
+    }
+    findings
 }
 
 /// The OpenAPI document as JSON.

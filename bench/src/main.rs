@@ -124,7 +124,10 @@ async fn run(options: Options) -> Result<bool> {
     if bench.options.url.is_none() && bench.options.rows != [Row::Floors] {
         machine::describe_database(&mut bench).await?;
     }
-    measure(&mut bench).await?;
+    if let Err(error) = measure(&mut bench).await {
+        process::print_logs(folder.path());
+        return Err(error);
+    }
     if let Some(file) = markdown {
         bench.report.write(&file)?;
     }

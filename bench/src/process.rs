@@ -57,9 +57,7 @@ impl Process {
 
     /// The end of what it printed.
     pub fn last_output(&self) -> String {
-        let output = fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<_> = output.lines().collect();
-        lines[lines.len().saturating_sub(15)..].join("\n")
+        last_lines(&self.log)
     }
 
     /// Asks it to end, waits, and kills it when it does not.
@@ -91,6 +89,24 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Prints the end of every log in `folder`, which is about to be removed.
+pub fn print_logs(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    let files = entries.flatten().map(|entry| entry.path());
+    for file in files.filter(|file| file.extension().is_some_and(|kind| kind == "log")) {
+        let end = last_lines(&file);
+        if !end.is_empty() {
+            eprintln!("{}:\n{end}", file.display());
+        }
+    }
+}
+
+fn last_lines(file: &Path) -> String {
+    let output = fs::read_to_string(file).unwrap_or_default();
+    let lines: Vec<_> = output.lines().collect();
+    lines[lines.len().saturating_sub(15)..].join("\n")
 }
 
 /// Lets this process, and those it starts, open as many files as the system allows: ten thousand

@@ -4,10 +4,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Log, Page, Partition, Position, ReadError, ReadRequest};
-use crate::model::PartitionId;
+use crate::{
+    model::{PartitionId, limits},
+    store::StoreError,
+};
 
 impl Log {
     /// Reads from `position`, waiting up to `wait` for a first message. Returns the offset that
@@ -68,6 +71,10 @@ impl Log {
         &self,
         work: impl Future<Output = Result<T, ReadError>> + Send + 'static,
     ) -> Result<T, ReadError> {
-        self.shared.lifecycle.spawn(work).await.unwrap_or(Err(ReadError::Unfinished))
+        let work = self.shared.lifecycle.spawn(work);
+        match timeout(limits::DATABASE_ANSWER_TIMEOUT, work).await {
+            Ok(done) => done.unwrap_or(Err(ReadError::Unfinished)),
+            Err(_) => Err(StoreError::Unreachable("no answer".to_owned()).into()),
+        }
     }
 }

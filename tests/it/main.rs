@@ -2,7 +2,10 @@
 
 mod api;
 mod architecture;
+mod bad_input;
 mod chaos;
+mod cli;
+mod deploy;
 mod docs;
 mod history;
 mod postgres;

@@ -27,6 +27,9 @@ use crate::{
 
 const TOPICS: usize = 10_000;
 const MAKERS: usize = 16;
+/// A topic that is refused with 503, as when the disk stalls, is tried again.
+const TRIES: usize = 30;
+const PAUSE: Duration = Duration::from_millis(500);
 /// The polls begin over so long, so that their ends are spread as well.
 const RAMP: Duration = Duration::from_secs(25);
 const POLL: Duration = Duration::from_secs(60);
@@ -106,9 +109,17 @@ async fn make_topics(node: &Node) -> Result<()> {
                 }
                 let path = format!("/v1/topics/idle-{index}");
                 let request = payload::request(address, "PUT", &path, "{\"partitions\":1}");
-                let answer = connection.exchange(&request).await?;
-                if !answer.is_success() {
-                    bail!("{path}: {}", String::from_utf8_lossy(answer.body));
+                let mut tries = 1;
+                loop {
+                    let answer = connection.exchange(&request).await?;
+                    if answer.is_success() {
+                        break;
+                    }
+                    if answer.status != 503 || tries == TRIES {
+                        bail!("{path}: {}", String::from_utf8_lossy(answer.body));
+                    }
+                    tries += 1;
+                    sleep(PAUSE).await;
                 }
             }
         });

@@ -1,9 +1,11 @@
 //! JSON bodies, and what is told about those that are none.
 
+use std::{fmt, marker::PhantomData};
+
 use axum::extract::{FromRequest, Request};
 use serde::{
-    Deserialize,
-    de::{DeserializeOwned, IgnoredAny},
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 use serde_json::error::Category;
 use serde_path_to_error::{Path, Segment};
@@ -49,6 +51,27 @@ pub fn require_json(body: &ReadBody, takes: &str) -> Result<(), Problem> {
             ErrorCode::UnsupportedMediaType,
             format!("this route reads {takes}; say so with Content-Type: application/json"),
         )),
+    }
+}
+
+/// A `T` that is written as a JSON object; serde would also read an array's elements as a
+/// struct's fields.
+#[derive(Clone, Copy, Debug)]
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+            type Value = Object<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
     }
 }
 

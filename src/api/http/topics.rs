@@ -14,7 +14,7 @@ use crate::{
     api::{
         AppState,
         error::{ErrorCode, FieldError, Problem},
-        extract::{PathParams, QueryParams, ReadBody, json_problem, require_json},
+        extract::{Object, PathParams, QueryParams, ReadBody, json_problem, require_json},
         http::topic_settings::{TopicPatch, differences, patched, regrown},
     },
     auth::Principal,
@@ -130,7 +130,8 @@ async fn patch_body(
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(TopicPatch::default());
     }
-    serde_json::from_slice(bytes).map_err(|_| json_problem::<TopicPatch>(bytes))
+    let parsed = serde_json::from_slice::<Object<TopicPatch>>(bytes);
+    parsed.map(|Object(patch)| patch).map_err(|_| json_problem::<Object<TopicPatch>>(bytes))
 }
 
 /// Create a topic or confirm it
