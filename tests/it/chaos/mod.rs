@@ -8,6 +8,8 @@
 mod client;
 mod kills;
 mod load;
+mod mixed;
+mod pauses;
 mod rig;
 mod wire;
 
