@@ -10,6 +10,7 @@ mod kills;
 mod load;
 mod mixed;
 mod pauses;
+mod planted;
 mod rig;
 mod wire;
 
