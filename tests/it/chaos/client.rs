@@ -66,7 +66,8 @@ impl Message {
         Self { key, partition, kind, text }
     }
 
-    fn fingerprint(&self) -> u64 {
+    /// Its number in the history.
+    pub fn fingerprint(&self) -> u64 {
         known(self.key.as_deref(), self.kind, &self.text)
     }
 
