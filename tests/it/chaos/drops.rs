@@ -38,8 +38,8 @@ const SIDE_BY_SIDE: usize = 16;
 const STAY_MAX: Duration = Duration::from_millis(40);
 /// Names that are made, changed and deleted all the time.
 const NAMES: usize = 12;
-/// Nobody rests inside a transaction for longer.
-const IN_TRANSACTION_MAX: &str = "1 second";
+/// No transaction of a node takes longer, however its sessions are used.
+const TRANSACTION_MAX: &str = "1 second";
 
 fn requests() -> usize {
     if is_long() { 20_000 } else { 2_000 }
@@ -134,13 +134,13 @@ async fn vanish_often(
     published
 }
 
-/// Sessions of the nodes that rest inside a transaction for longer than they may.
-async fn resting(rig: &Rig) -> Vec<i64> {
+/// Sessions of the nodes that have been inside one transaction for too long. One that was left
+/// there is used by others meanwhile, so it need not be idle.
+async fn left_inside(rig: &Rig) -> Vec<i64> {
     rig.numbers(&format!(
         "select pid::bigint from pg_stat_activity
-         where datname = current_database() and application_name like 'postrider/%'
-           and state like 'idle in transaction%'
-           and state_change < clock_timestamp() - interval '{IN_TRANSACTION_MAX}'"
+         where datname = current_database() and application_name = 'postrider/pool'
+           and xact_start < clock_timestamp() - interval '{TRANSACTION_MAX}'"
     ))
     .await
 }
@@ -195,12 +195,18 @@ async fn chaos_dropped_requests_harm_nobody() {
     }
     let mut dropped = 0;
     while !vanishing.is_empty() {
-        let resting = resting(&rig).await;
-        assert!(resting.is_empty(), "sessions rest inside a transaction: {resting:?}");
+        let left = left_inside(&rig).await;
+        assert!(left.is_empty(), "sessions were left inside a transaction: {left:?}");
         while let Ok(Some(ended)) = timeout(Duration::from_millis(100), vanishing.join_next()).await
         {
             dropped += ended.expect("no panic");
         }
+    }
+    for node in 0..rig.nodes() {
+        // What a guard closes should not have come to it: changes go on in tasks of their own.
+        let log = rig.log(node);
+        let left = log.lines().find(|line| line.contains("came back inside a transaction"));
+        assert_eq!(left, None, "{log}");
     }
     assert_eq!(left.load(Ordering::Relaxed), 0, "not all requests were made in time");
     everything_works(&mut Client::new(&rig.addresses, &recorder), &topic).await;

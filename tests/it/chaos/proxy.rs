@@ -12,6 +12,10 @@ use tokio::{
 
 use super::stream;
 
+const BEGIN: &[u8] = b"BEGIN";
+/// How much longer it takes to begin a transaction.
+const BEGIN_SLOWER: u32 = 10;
+
 /// Listens on loopback and leads to a socket. Dropped, it ends with all its connections.
 pub struct SlowProxy {
     /// Where it listens.
@@ -56,6 +60,9 @@ async fn carry(
     let mut random = stream(seed, "delay");
     let mut bytes = vec![0; 64 * 1024];
     while let Ok(count) = from.read(&mut bytes).await {
+        // Clients that vanish in the middle of a BEGIN are the ones that did harm.
+        let begins = bytes[..count].windows(BEGIN.len()).any(|bytes| bytes == BEGIN);
+        let delay = if begins { delay * BEGIN_SLOWER } else { delay };
         sleep(delay.mul_f64(random.random())).await;
         if count == 0 || to.write_all(&bytes[..count]).await.is_err() {
             return;

@@ -201,6 +201,11 @@ impl Rig {
         signal(self.nodes[node].as_ref().expect("it runs").pid(), what);
     }
 
+    /// What a node said so far.
+    pub fn log(&self, node: usize) -> String {
+        self.nodes[node].as_ref().map(Process::log).unwrap_or_default()
+    }
+
     /// Runs statements as the owner of everything.
     pub async fn run(&self, sql: &str) {
         let mut session = self.session().await;
