@@ -7,5 +7,6 @@ mod cli;
 mod deploy;
 mod docs;
 mod postgres;
+mod store;
 mod support;
 mod topics;
