@@ -7,7 +7,23 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Log, Page, Partition, Position, ReadError, ReadRequest};
-use crate::model::PartitionId;
+use crate::{model::PartitionId, telemetry::metrics::LOG};
+
+/// One read that waits, as long as it lives: whoever asked may vanish at any moment.
+struct Parked;
+
+impl Parked {
+    fn new() -> Self {
+        LOG.parked.increment(1.0);
+        Self
+    }
+}
+
+impl Drop for Parked {
+    fn drop(&mut self) {
+        LOG.parked.decrement(1.0);
+    }
+}
 
 impl Log {
     /// Reads from `position`, waiting up to `wait` for a first message. Returns the offset that
@@ -36,7 +52,10 @@ impl Log {
             let watch = partition.watch();
             let cached = low.and_then(|low| self.read_tail(&partition, request, low));
             let page = match cached {
-                Some(page) => page,
+                Some(page) => {
+                    LOG.cached_pages.increment(1);
+                    page
+                }
                 None => self.read_detached(&partition, request).await?,
             };
             let lifecycle = &self.shared.lifecycle;
@@ -44,6 +63,7 @@ impl Log {
                 return Ok((from, page));
             }
             low = Some(page.watermarks.low);
+            let _parked = Parked::new();
             tokio::select! {
                 changed = timeout_at(deadline, watch.changed()) => {
                     if changed.is_err() {

@@ -60,6 +60,19 @@ fn no_object(bytes: &[u8]) -> Problem {
     }
 }
 
+/// Refuses a body whose JSON is no object: serde reads a struct from an array as well, field by
+/// field in an order that nobody promised.
+///
+/// # Errors
+/// `invalid`, or what [`json_problem`] says.
+pub fn require_object<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<(), Problem> {
+    match bytes.trim_ascii_start().first() {
+        Some(b'{') => Ok(()),
+        Some(b'[') => Err(Problem::new(ErrorCode::Invalid, "the body is an object").at("")),
+        _ => Err(json_problem::<T>(bytes)),
+    }
+}
+
 /// Where `bytes`, which are valid JSON, are nested more deeply than
 /// [`limits::JSON_DEPTH_MAX`]. serde_json counts only what it builds: a value that is passed
 /// over or kept as it stands may be of any depth.

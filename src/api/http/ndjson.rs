@@ -16,7 +16,8 @@ use crate::{
     api::{
         AppState,
         error::{ErrorCode, Problem},
-        extract::json_problem,
+        extract::{json_problem, require_object},
+        layers::RequestId,
         message::{self, MessageIn, RequestRecords},
     },
     catalog::Topic,
@@ -41,6 +42,7 @@ pub(super) async fn publish(
     tenant: TenantId,
     name: Name,
     body: Bytes,
+    request_id: RequestId,
 ) -> Result<Response, Problem> {
     let mut upload = Upload { state, tenant, name, body, line: 0, committed: 0, bad: None };
     let first = match upload.next().await {
@@ -51,14 +53,14 @@ pub(super) async fn publish(
         Some(Err((problem, 0))) => return Err(problem),
         Some(first) => first,
     };
-    let lines = stream::unfold(Some((upload, Some(first))), |step| async {
-        let (mut upload, ready) = step?;
+    let lines = stream::unfold(Some((upload, Some(first), request_id)), |step| async {
+        let (mut upload, ready, request_id) = step?;
         let chunk = match ready {
             Some(chunk) => chunk,
             None => upload.next().await?,
         };
-        let (text, ended) = written(chunk);
-        let rest = if ended { None } else { Some((upload, None)) };
+        let (text, ended) = written(chunk, &request_id);
+        let rest = if ended { None } else { Some((upload, None, request_id)) };
         Some((Ok::<_, std::convert::Infallible>(text), rest))
     });
     let kind = HeaderValue::from_static("application/x-ndjson");
@@ -68,7 +70,7 @@ pub(super) async fn publish(
 
 type Chunk = Result<Published, (Problem, usize)>;
 
-fn written(chunk: Chunk) -> (Bytes, bool) {
+fn written(chunk: Chunk, request_id: &RequestId) -> (Bytes, bool) {
     match chunk {
         Ok(published) => {
             let mut text = String::new();
@@ -82,7 +84,8 @@ fn written(chunk: Chunk) -> (Bytes, bool) {
             (text.into(), false)
         }
         Err((problem, _)) => {
-            let problem = serde_json::to_string(&problem.body("")).expect("plain JSON");
+            let problem =
+                serde_json::to_string(&problem.body(request_id.as_str())).expect("plain JSON");
             (format!("{{\"error\":{problem}}}\n").into(), true)
         }
     }
@@ -142,8 +145,10 @@ fn sort(
 ) -> (RequestRecords, Option<Problem>) {
     let mut records = RequestRecords::default();
     for (number, line) in lines {
-        let parsed = serde_json::from_slice::<MessageIn<'_>>(line)
-            .map_err(|_| json_problem::<MessageIn<'_>>(line));
+        let parsed = require_object::<MessageIn<'_>>(line).and_then(|()| {
+            serde_json::from_slice::<MessageIn<'_>>(line)
+                .map_err(|_| json_problem::<MessageIn<'_>>(line))
+        });
         let placed = parsed.and_then(|message| {
             message::place(&message, topic, keyless, &mut records)
                 .map_err(|refused| refused.problem(""))

@@ -11,13 +11,14 @@ use utoipa::ToSchema;
 
 use super::{
     ndjson,
-    topics::{catalog_problem, name},
+    topics::{catalog_problem, lookup_problem, name},
 };
 use crate::{
     api::{
         AppState,
-        error::{ErrorCode, Problem},
-        extract::{MediaKind, PathParams, ReadBody, json_problem},
+        error::{ErrorCode, Problem, ProblemBody},
+        extract::{MediaKind, PathParams, ReadBody, json_problem, require_object},
+        layers::RequestId,
         message::{self, PublishIn, RequestRecords},
     },
     auth::Principal,
@@ -109,10 +110,13 @@ impl From<Problem> for Failed {
     request_body(content(
         (PublishSchema = "application/json"),
         (NewMessage = "application/x-ndjson"))),
-    responses((status = 200, description = "The messages are committed.", body = PublishAnswer)))]
+    responses((status = 200, description = "The messages are committed.", body = PublishAnswer),
+        (status = 504, description = "It may have happened: the database did not say.",
+            body = ProblemBody, content_type = "application/problem+json")))]
 pub async fn publish_messages(
     principal: Principal,
     State(state): State<AppState>,
+    request_id: RequestId,
     PathParams(topic): PathParams<String>,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -124,7 +128,9 @@ pub async fn publish_messages(
             let records = |topic: &Topic, keyless| parse(&body.bytes, topic, keyless);
             publish(&state, principal.tenant, &name, records).await.map(IntoResponse::into_response)
         }
-        MediaKind::Ndjson => ndjson::publish(state, principal.tenant, name, body.bytes).await,
+        MediaKind::Ndjson => {
+            ndjson::publish(state, principal.tenant, name, body.bytes, request_id).await
+        }
         MediaKind::Other => Err(Problem::new(
             ErrorCode::UnsupportedMediaType,
             format!(
@@ -145,7 +151,9 @@ pub async fn publish_messages(
     params(("topic" = String, Path, description = "The topic's name."),
         ("Postrider-Key" = Option<String>, Header, description = "The key.")),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 200, description = "The message is committed.", body = PublishAnswer)))]
+    responses((status = 200, description = "The message is committed.", body = PublishAnswer),
+        (status = 504, description = "It may have happened: the database did not say.",
+            body = ProblemBody, content_type = "application/problem+json")))]
 pub async fn publish_raw(
     principal: Principal,
     State(state): State<AppState>,
@@ -229,7 +237,7 @@ pub(super) async fn publish(
     let mut last = PublishError::Unavailable;
     for _ in 0..TRIES {
         let topic = state.catalog.topic(tenant, name).await;
-        let topic = topic.map_err(|error| catalog_problem(error, name))?;
+        let topic = topic.map_err(|error| lookup_problem(error, name))?;
         match publish_once(state, &topic, &records).await {
             Ok(published) => return Ok(published),
             Err(Failed::Request(problem)) => return Err(problem),
@@ -274,6 +282,7 @@ async fn publish_once(
 }
 
 fn parse(body: &Bytes, topic: &Topic, keyless: u32) -> Result<RequestRecords, Problem> {
+    require_object::<PublishIn<'_>>(body)?;
     let parsed: PublishIn<'_> =
         serde_json::from_slice(body).map_err(|_| json_problem::<PublishIn<'_>>(body))?;
     let messages = parsed.messages()?;
