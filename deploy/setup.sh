@@ -68,6 +68,7 @@ missing_packages() {
     find_program nginx || echo nginx-light
     has_postgres || echo postgresql-15
     find_program curl || echo curl
+    find_program openssl || echo openssl
     has_nextest || has_venv || echo python3-venv
   fi
 }

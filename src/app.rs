@@ -1,5 +1,7 @@
 //! The composition root: the only place that knows every module, and the order of start and stop.
 
+mod doctor;
+
 use std::time::Duration;
 
 use anyhow::Context;
@@ -59,23 +61,14 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
         Err(_) if lifecycle.is_draining() => return Ok(()),
         Err(error) => return Err(error),
     };
-    let node = Node::new(target, &lifecycle);
-    let (router, _) = api::routes::router(node.state.clone());
-    let prepared = lifecycle.spawn(node.clone().run(settings.node.name));
     info!("listening on http://{address}");
-    accept::serve(listener, router, lifecycle.clone(), AcceptSettings::default()).await;
-
-    // No request is left: what waits is flushed, then every task ends.
-    lifecycle.seal();
-    if timeout(FINISH_TIMEOUT, lifecycle.finished()).await.is_err() {
-        warn!("some tasks did not end in time");
-    }
-    node.database.close().await;
+    let served =
+        Node::new(target, Clock::default(), &lifecycle).serve(listener, settings.node.name).await;
     if let Some(embedded) = embedded {
         embedded.stop().await;
     }
     info!("stopped");
-    prepared.await.unwrap_or(Ok(()))
+    served
 }
 
 /// Brings a database's schema up to this program's version.
@@ -98,8 +91,19 @@ pub async fn migrate(database: DatabaseSettings, logs: LogSettings) -> anyhow::R
 }
 
 /// Checks a database as an operator would.
-pub async fn doctor(_database: DatabaseSettings) -> anyhow::Result<Vec<Finding>> {
-    Ok(Vec::new())
+pub async fn doctor(database: DatabaseSettings) -> anyhow::Result<Vec<Finding>> {
+    let lifecycle = Lifecycle::new();
+    // A node may be running on that directory: then its server is asked, not a second one.
+    let running = database.url.is_none().then(|| postgres::running(&database.data_dir)).flatten();
+    let (embedded, target) = match running {
+        Some(url) => (None, Target::parse(&url)?),
+        None => open(&database, &lifecycle).await?,
+    };
+    let findings = doctor::examine(&target).await;
+    if let Some(embedded) = embedded {
+        embedded.stop().await;
+    }
+    findings
 }
 
 /// The OpenAPI document as JSON.
@@ -143,17 +147,18 @@ async fn open(
     Ok((Some(embedded), target))
 }
 
+/// One node: everything that serves requests on one database.
 #[derive(Clone)]
-struct Node {
+pub struct Node {
     database: Database,
     target: Target,
     state: AppState,
 }
 
 impl Node {
-    fn new(target: Target, lifecycle: &Lifecycle) -> Self {
+    /// A node on the database of `target`. It ends with `lifecycle`, which is its alone.
+    pub fn new(target: Target, clock: Clock, lifecycle: &Lifecycle) -> Self {
         let database = Database::new(target.clone(), limits::DATABASE_CONNECTIONS);
-        let clock = Clock::default();
         let log = Log::new(database.clone(), lifecycle.clone());
         let state = AppState::new(AppParts {
             lifecycle: lifecycle.clone(),
@@ -165,6 +170,31 @@ impl Node {
             log,
         });
         Self { database, target, state }
+    }
+
+    /// What the node's handlers reach.
+    pub fn state(&self) -> &AppState {
+        &self.state
+    }
+
+    /// Serves under `name` until the lifecycle stops, then flushes what waits. It serves at once
+    /// and says that it is not ready while the database is prepared.
+    ///
+    /// # Errors
+    /// What waiting cannot mend: a wrong URL, a server that is refused, a failed migration.
+    pub async fn serve(self, listener: TcpListener, name: String) -> anyhow::Result<()> {
+        let lifecycle = self.state.lifecycle.clone();
+        let (router, _) = api::routes::router(self.state.clone());
+        let prepared = lifecycle.spawn(self.clone().run(name));
+        accept::serve(listener, router, lifecycle.clone(), AcceptSettings::default()).await;
+
+        // No request is left: what waits is flushed, then every task ends.
+        lifecycle.seal();
+        if timeout(FINISH_TIMEOUT, lifecycle.finished()).await.is_err() {
+            warn!("some tasks did not end in time");
+        }
+        self.database.close().await;
+        prepared.await.unwrap_or(Ok(()))
     }
 
     /// Prepares the database, however long it takes to answer, then does a node's duties. An

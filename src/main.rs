@@ -12,6 +12,11 @@ use postrider::{
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// After how many tasks a worker looks for events. A flush that has returned is an event, and
+/// under load tokio's 61 leave the database idle for as long as 61 requests take: 13 gave 5 to 8 %
+/// more publishes from 64 connections up.
+const EVENT_INTERVAL: u32 = 13;
+
 fn main() -> ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     match run(Cli::parse().command) {
@@ -43,12 +48,15 @@ fn run(command: Command) -> Result<(), CliError> {
             };
             cli::doctor::run(&args, database).await
         }),
-        command => on_runtime(cli::run(command)),
+        Command::Client(command) => on_runtime(cli::run(command)),
     }
 }
 
 fn on_runtime(work: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .event_interval(EVENT_INTERVAL)
+        .build();
     let runtime = runtime.map_err(|error| CliError::Failed(format!("cannot start: {error}")))?;
     let result = runtime.block_on(work);
     // A read of standard input cannot be cancelled; waiting for it would hang until the next line.

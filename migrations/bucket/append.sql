@@ -44,7 +44,8 @@ begin
       where p.partition_id is null or p.retention_class <> $class$;
     -- Whatever was wrong may have been mended since: then the bucket is to be looked up again.
     if not found then
-      return query select 1::smallint, u.id, null::bigint, null::timestamptz from unnest(ids) u (id);
+      return query
+        select 1::smallint, u.id, null::bigint, null::timestamptz from unnest(ids) u (id);
     end if;
     return;
   end if;

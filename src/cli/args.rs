@@ -70,7 +70,9 @@ Examples:
 
 /// Examples of `tail`.
 pub const TAIL_EXAMPLES: &str = "\
-Messages of one partition come in their order; partitions are mixed as they answer. Ctrl-C ends.
+Begins at the latest message, or at the earliest with --no-follow. An offset needs --partition where
+the topic has more than one; a time is RFC 3339. Messages of one partition come in their order;
+partitions are mixed as they answer. Ctrl-C ends.
 
 Outputs:
   table    time, partition/offset, key and value; control characters are escaped
@@ -137,8 +139,9 @@ pub enum TailOutput {
 /// The form of the result.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct OutputArgs {
-    /// Form of the result
+    /// Form of the result: table or json
     #[arg(short = 'o', long, value_enum, value_name = "FORM", default_value = "table")]
+    #[arg(hide_possible_values = true)]
     pub output: Output,
 }
 
@@ -179,8 +182,8 @@ pub struct CreateArgs {
     /// How many partitions; they can only grow
     #[arg(long, value_name = "N")]
     pub partitions: Option<u32>,
-    /// How long messages are kept, such as 12h or 7d
-    #[arg(long, value_name = "DURATION", value_parser = duration_text)]
+    /// How long messages are kept, such as 12h or 7d, or forever
+    #[arg(long, value_name = "DURATION", value_parser = retention)]
     pub retention: Option<String>,
     /// How many bytes of messages are kept
     #[arg(long, value_name = "BYTES")]
@@ -288,8 +291,7 @@ pub struct TailArgs {
     /// The topic
     #[arg(value_name = "TOPIC", value_parser = Name::parse)]
     pub topic: Name,
-    /// Where to begin: earliest, latest, an offset (with --partition) or an RFC 3339 time
-    /// [default: latest, or earliest with --no-follow]
+    /// Where to begin: earliest, latest, an offset or a time [default: latest]
     #[arg(long, value_name = "WHERE")]
     pub from: Option<String>,
     /// Only this partition [default: all]
@@ -304,8 +306,9 @@ pub struct TailArgs {
     /// Read as a member of this consumer group (not supported yet)
     #[arg(long, value_name = "GROUP")]
     pub group: Option<String>,
-    /// Form of the messages
+    /// Form of the messages: table, json, ndjson or value
     #[arg(short = 'o', long, value_enum, value_name = "FORM", default_value = "table")]
+    #[arg(hide_possible_values = true)]
     pub output: TailOutput,
     /// The server.
     #[command(flatten)]
@@ -334,8 +337,12 @@ pub struct LaterArgs {
     pub rest: Vec<std::ffi::OsString>,
 }
 
-fn duration_text(text: &str) -> Result<String, duration::InvalidDuration> {
-    duration::parse(text).map(|_| text.to_owned())
+fn retention(text: &str) -> Result<String, String> {
+    match duration::parse(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) if text == "forever" => Ok(text.to_owned()),
+        Err(error) => Err(format!("{error}, or it is forever")),
+    }
 }
 
 fn header(text: &str) -> Result<(String, String), String> {

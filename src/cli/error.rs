@@ -2,6 +2,8 @@
 
 use std::io;
 
+use super::problem::Problem;
+
 /// The exit codes; scripts branch on them, so they stay as they are.
 pub mod exit {
     /// Done.
@@ -25,6 +27,36 @@ pub enum CliError {
     /// A command or flag that comes with a later version.
     #[error("not_yet_supported: {0} is not supported yet")]
     NotYetSupported(String),
+    /// The server refused it.
+    #[error("{0}")]
+    Problem(Box<Problem>),
+    /// No connection came about, so nothing was sent.
+    #[error(
+        "nothing answers at {url} ({detail}); is 'postrider serve' running there? --url or \
+         POSTRIDER_URL names another place"
+    )]
+    Unreachable {
+        /// The server's address.
+        url: String,
+        /// What the connection said.
+        detail: String,
+    },
+    /// The request was sent and its answer never came; what it did is not known.
+    #[error("the connection to {url} was lost before the answer ({detail})")]
+    Lost {
+        /// The server's address.
+        url: String,
+        /// What the connection said.
+        detail: String,
+    },
+    /// An error and what else the user should know.
+    #[error("{source}\n  {note}")]
+    Noted {
+        /// The error.
+        source: Box<CliError>,
+        /// For a person.
+        note: String,
+    },
     /// It failed on this side.
     #[error("{0}")]
     Failed(String),
@@ -51,7 +83,21 @@ impl CliError {
         match self {
             Self::Usage(_) | Self::NotYetSupported(_) => exit::USAGE,
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => exit::OK,
-            Self::Failed(_) | Self::Output(_) => exit::FAILED,
+            Self::Problem(problem) if problem.code == "not_found" => exit::NOT_FOUND,
+            Self::Problem(problem) if problem.code == "not_yet_supported" => exit::USAGE,
+            Self::Unreachable { .. } | Self::Lost { .. } => exit::UNREACHABLE,
+            Self::Noted { source, .. } => source.exit_code(),
+            Self::Problem(_) | Self::Failed(_) | Self::Output(_) => exit::FAILED,
+        }
+    }
+
+    /// Whether it is sure that a request that failed so changed nothing.
+    pub fn had_no_effect(&self) -> bool {
+        match self {
+            Self::Problem(problem) => problem.had_no_effect(),
+            Self::Noted { source, .. } => source.had_no_effect(),
+            Self::Usage(_) | Self::NotYetSupported(_) | Self::Unreachable { .. } => true,
+            Self::Lost { .. } | Self::Failed(_) | Self::Output(_) => false,
         }
     }
 

@@ -3,9 +3,15 @@
 //! `serve`, `migrate` and `openapi` are only named here; the program's `main` hands them on.
 
 pub mod args;
+pub mod client;
 pub mod doctor;
 pub mod error;
+pub mod interrupt;
 pub mod output;
+pub mod problem;
+pub mod publish;
+pub mod tail;
+pub mod topic;
 
 use clap::{Parser, Subcommand};
 
@@ -48,6 +54,19 @@ pub enum Command {
     /// Bring the database's schema up to this program's version
     #[command(after_help = args::MIGRATE_EXAMPLES)]
     Migrate(args::MigrateArgs),
+    /// What talks to a server.
+    #[command(flatten)]
+    Client(ClientCommand),
+    /// Check a running Postrider and its database
+    #[command(after_help = args::DOCTOR_EXAMPLES)]
+    Doctor(args::DoctorArgs),
+    /// Print the OpenAPI document of the REST interface
+    Openapi,
+}
+
+/// The commands that talk to a running Postrider.
+#[derive(Debug, Subcommand)]
+pub enum ClientCommand {
     /// Create, list, describe and delete topics
     #[command(subcommand)]
     Topic(args::TopicCommand),
@@ -57,11 +76,6 @@ pub enum Command {
     /// Print the messages of a topic as they come
     #[command(after_help = args::TAIL_EXAMPLES)]
     Tail(args::TailArgs),
-    /// Check a running Postrider and its database
-    #[command(after_help = args::DOCTOR_EXAMPLES)]
-    Doctor(args::DoctorArgs),
-    /// Print the OpenAPI document of the REST interface
-    Openapi,
     /// Queues (not supported yet)
     #[command(disable_help_flag = true)]
     Queue(args::LaterArgs),
@@ -73,13 +87,18 @@ pub enum Command {
     Token(args::LaterArgs),
 }
 
-/// Runs a subcommand that talks to a server. `database` is what `app` found out about the
-/// database for `doctor`.
-pub async fn run(command: Command) -> Result<(), CliError> {
+/// Runs a subcommand that talks to a server.
+pub async fn run(command: ClientCommand) -> Result<(), CliError> {
     match command {
-        Command::Queue(_) => Err(CliError::NotYetSupported("the command 'queue'".to_owned())),
-        Command::Group(_) => Err(CliError::NotYetSupported("the command 'group'".to_owned())),
-        Command::Token(_) => Err(CliError::NotYetSupported("the command 'token'".to_owned())),
-        _ => Err(CliError::NotYetSupported("this command".to_owned())),
+        ClientCommand::Topic(command) => topic::run(command).await,
+        ClientCommand::Publish(args) => publish::run(&args).await,
+        ClientCommand::Tail(args) => tail::run(&args).await,
+        ClientCommand::Queue(_) => later("queue"),
+        ClientCommand::Group(_) => later("group"),
+        ClientCommand::Token(_) => later("token"),
     }
+}
+
+fn later(command: &str) -> Result<(), CliError> {
+    Err(CliError::NotYetSupported(format!("the command '{command}'")))
 }

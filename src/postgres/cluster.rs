@@ -150,6 +150,14 @@ impl Cluster {
         parse_pid_file(&fs::read_to_string(self.dir.join("postmaster.pid")).ok()?)
     }
 
+    /// The folder of the socket on which a server of this cluster accepts connections now.
+    pub(super) fn running_socket(&self) -> Option<PathBuf> {
+        let text = fs::read_to_string(self.dir.join("postmaster.pid")).ok()?;
+        let file = parse_pid_file(&text).filter(|file| file.is_ready)?;
+        let socket = text.lines().nth(4).filter(|line| !line.trim().is_empty())?;
+        process::serves(file.pid, &self.dir).then(|| PathBuf::from(socket.trim()))
+    }
+
     /// Stops what outlived its node: the server, or backends of a server that was killed. True
     /// if there was something. The caller holds the lock of the data directory, so nobody else
     /// runs this server.

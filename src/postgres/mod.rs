@@ -88,6 +88,12 @@ pub async fn start(
     }
 }
 
+/// A URL of the embedded server that a node runs on this data directory at the moment.
+pub fn running(data_dir: &Path) -> Option<String> {
+    let data_dir = data_dir.canonicalize().ok()?;
+    Cluster::of(&data_dir).running_socket().map(|socket_dir| url(&socket_dir))
+}
+
 /// Where fetched binaries are kept unless the configuration says otherwise.
 pub fn default_cache_dir(data_dir: &Path) -> PathBuf {
     fetch::cache_dir(data_dir, &Account::choose())

@@ -1,8 +1,9 @@
 //! The flusher of a slot: as soon as one flush has returned, everything that waits becomes the
 //! next. Nothing is held back to wait for more; the flush in flight is the wait.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc, time::Duration};
 
+use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 use super::{
@@ -16,12 +17,15 @@ use crate::{
         append::{Append, AppendError, Appended, Appender},
     },
     model::{
-        Clock, PartitionId,
+        Clock, PartitionId, limits,
         topic::{Compression, RetentionClass},
     },
     record::BatchBuilder,
     store::{append::Outcome, error::Refusal},
 };
+
+/// How often a flush that does not return looks for requests that waited too long.
+const EXPIRE_INTERVAL: Duration = Duration::from_millis(250);
 
 pub(super) struct Flusher {
     slot: Arc<Slot>,
@@ -65,10 +69,12 @@ impl Flusher {
         while !requests.is_empty() {
             let places = places(&requests);
             let append = self.encode(&requests, &places);
-            match self.appender.append(&append).await {
+            match self.append_in_time(&append, &mut requests).await {
                 Ok(appended) => {
                     self.tell_readers(append, &appended);
-                    answer(requests, &places, &appended);
+                    if !requests.is_empty() {
+                        answer(requests, &places, &appended);
+                    }
                     return;
                 }
                 Err(AppendError::Partitions(in_the_way)) => {
@@ -82,6 +88,29 @@ impl Flusher {
                         let _ = pending.reply.send(Err(told.clone()));
                     }
                     return;
+                }
+            }
+        }
+    }
+
+    /// Appends. When that takes longer than anybody waits, the requests of this flush are told
+    /// that its outcome is unknown, and so are in turn those behind it that nothing happened; the
+    /// flush itself goes on: a commit is never cancelled.
+    async fn append_in_time(
+        &mut self,
+        append: &Append,
+        requests: &mut Vec<Pending>,
+    ) -> Result<Appended, AppendError> {
+        let begun = Instant::now();
+        let mut appending = pin!(self.appender.append(append));
+        loop {
+            if let Ok(result) = timeout(EXPIRE_INTERVAL, &mut appending).await {
+                return result;
+            }
+            self.slot.expire();
+            if begun.elapsed() >= limits::PUBLISH_WAIT_MAX {
+                for pending in requests.drain(..) {
+                    let _ = pending.reply.send(Err(PublishError::OutcomeUnknown));
                 }
             }
         }

@@ -8,12 +8,9 @@ mod flush;
 mod partitioner;
 mod slot;
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicU64, Ordering},
 };
 
 pub use partitioner::partition_of_key;
@@ -66,6 +63,15 @@ pub struct Lane {
     pub compression: Compression,
 }
 
+const SLOTS: usize = RetentionClass::ALL.len() * 2;
+
+impl Lane {
+    fn slot(self) -> usize {
+        let class = self.class as usize - RetentionClass::Hour as usize;
+        class * 2 + usize::from(self.durability == Durability::Replicated)
+    }
+}
+
 /// The way into the log. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Publisher {
@@ -77,14 +83,14 @@ struct Shared {
     log: Log,
     lifecycle: Lifecycle,
     clock: Clock,
-    slots: Mutex<HashMap<(RetentionClass, Durability), Arc<Slot>>>,
+    slots: [OnceLock<Arc<Slot>>; SLOTS],
     turns: AtomicU64,
 }
 
 impl Publisher {
     /// A publisher into `log`.
     pub fn new(log: Log, lifecycle: Lifecycle, clock: Clock) -> Self {
-        let (slots, turns) = (Mutex::default(), AtomicU64::new(0));
+        let (slots, turns) = (Default::default(), AtomicU64::new(0));
         Self { shared: Arc::new(Shared { log, lifecycle, clock, slots, turns }) }
     }
 
@@ -104,19 +110,18 @@ impl Publisher {
         self.slot(lane).publish(parts, lane.compression).await
     }
 
-    fn slot(&self, lane: Lane) -> Arc<Slot> {
-        let mut slots = self.shared.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = slots.entry((lane.class, lane.durability)).or_insert_with(|| {
+    fn slot(&self, lane: Lane) -> &Slot {
+        let shared = &self.shared;
+        shared.slots[lane.slot()].get_or_init(|| {
             let slot = Arc::new(Slot::new());
             let flusher = flush::Flusher::new(
                 Arc::clone(&slot),
-                self.shared.log.clone(),
-                self.shared.clock,
+                shared.log.clone(),
+                shared.clock,
                 lane.class,
             );
-            self.shared.lifecycle.spawn(flusher.run(self.shared.lifecycle.clone()));
+            shared.lifecycle.spawn(flusher.run(shared.lifecycle.clone()));
             slot
-        });
-        Arc::clone(slot)
+        })
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use smallvec::SmallVec;
 use tokio::{
     sync::{Notify, oneshot},
-    time::timeout,
+    time::Instant,
 };
 
 use super::PublishError;
@@ -38,19 +38,23 @@ pub type Offsets = SmallVec<[i64; 1]>;
 /// A request that waits.
 #[derive(Debug)]
 pub(super) struct Pending {
-    ticket: u64,
+    joined: Instant,
+    messages: usize,
+    bytes: usize,
     pub(super) parts: Parts,
     pub(super) compression: Compression,
     pub(super) reply: oneshot::Sender<Result<Offsets, PublishError>>,
 }
 
 impl Pending {
-    pub(super) fn messages(&self) -> usize {
-        self.parts.iter().map(|part| part.records.len()).sum()
-    }
-
-    pub(super) fn bytes(&self) -> usize {
-        self.parts.iter().map(|part| part.records.bytes()).sum()
+    fn new(
+        parts: Parts,
+        compression: Compression,
+        reply: oneshot::Sender<Result<Offsets, PublishError>>,
+    ) -> Self {
+        let messages = parts.iter().map(|part| part.records.len()).sum();
+        let bytes = parts.iter().map(|part| part.records.bytes()).sum();
+        Self { joined: Instant::now(), messages, bytes, parts, compression, reply }
     }
 }
 
@@ -66,7 +70,6 @@ struct Waiting {
     requests: VecDeque<Pending>,
     messages: usize,
     bytes: usize,
-    next_ticket: u64,
     closed: bool,
 }
 
@@ -88,58 +91,51 @@ impl Slot {
         parts: Parts,
         compression: Compression,
     ) -> Result<Offsets, PublishError> {
-        let (ticket, answer) = self.join(parts, compression)?;
-        match timeout(limits::PUBLISH_WAIT_MAX, answer).await {
-            Ok(Ok(result)) => result,
-            // The flusher ended without a word: it had the request in hand.
-            Ok(Err(_)) => Err(PublishError::OutcomeUnknown),
-            // Taken back before it was sent, nothing happened; else nobody knows yet.
-            Err(_) if self.withdraw(ticket) => Err(PublishError::Unavailable),
-            Err(_) => Err(PublishError::OutcomeUnknown),
-        }
+        let answer = self.join(parts, compression)?;
+        // The flusher answers in time. One that ended without a word had the request in hand.
+        answer.await.unwrap_or(Err(PublishError::OutcomeUnknown))
     }
 
     fn join(
         &self,
         parts: Parts,
         compression: Compression,
-    ) -> Result<(u64, oneshot::Receiver<Result<Offsets, PublishError>>), PublishError> {
+    ) -> Result<oneshot::Receiver<Result<Offsets, PublishError>>, PublishError> {
         let (reply, answer) = oneshot::channel();
-        let mut pending = Pending { ticket: 0, parts, compression, reply };
-        let (messages, bytes) = (pending.messages(), pending.bytes());
+        let pending = Pending::new(parts, compression, reply);
         let mut waiting = self.lock();
         if waiting.closed {
             return Err(PublishError::Draining);
         }
-        if waiting.messages + messages > limits::SLOT_MESSAGES_MAX
-            || waiting.bytes + bytes > limits::SLOT_BYTES_MAX
+        if waiting.messages + pending.messages > limits::SLOT_MESSAGES_MAX
+            || waiting.bytes + pending.bytes > limits::SLOT_BYTES_MAX
         {
             return Err(PublishError::Overloaded);
         }
-        let ticket = waiting.next_ticket;
-        waiting.next_ticket += 1;
-        waiting.messages += messages;
-        waiting.bytes += bytes;
-        pending.ticket = ticket;
+        waiting.messages += pending.messages;
+        waiting.bytes += pending.bytes;
         let first = waiting.requests.is_empty();
         waiting.requests.push_back(pending);
         drop(waiting);
         if first {
             self.filled.notify_one();
         }
-        Ok((ticket, answer))
+        Ok(answer)
     }
 
-    fn withdraw(&self, ticket: u64) -> bool {
+    /// Answers the requests that have waited for too long: they were not sent, nothing happened.
+    pub(super) fn expire(&self) {
+        let now = Instant::now();
         let mut waiting = self.lock();
-        let Some(at) = waiting.requests.iter().position(|pending| pending.ticket == ticket) else {
-            return false;
-        };
-        if let Some(pending) = waiting.requests.remove(at) {
-            waiting.messages -= pending.messages();
-            waiting.bytes -= pending.bytes();
+        while let Some(oldest) = waiting.requests.front() {
+            if now.duration_since(oldest.joined) < limits::PUBLISH_WAIT_MAX {
+                return;
+            }
+            let Some(pending) = waiting.requests.pop_front() else { return };
+            waiting.messages -= pending.messages;
+            waiting.bytes -= pending.bytes;
+            let _ = pending.reply.send(Err(PublishError::Unavailable));
         }
-        true
     }
 
     /// The requests of the next flush, in the order they came, up to its bounds; a request that
@@ -149,7 +145,7 @@ impl Slot {
         let (mut messages, mut bytes, mut parts) = (0, 0, 0);
         let mut count = 0;
         for pending in &waiting.requests {
-            let more = (pending.messages(), pending.bytes(), pending.parts.len());
+            let more = (pending.messages, pending.bytes, pending.parts.len());
             let fits = messages + more.0 <= limits::FLUSH_MESSAGES_MAX
                 && bytes + more.1 <= limits::FLUSH_BYTES_MAX
                 && parts + more.2 <= limits::FLUSH_PARTS_MAX;

@@ -10,7 +10,7 @@ use kafka_protocol::{
         RecordEncodeOptions, TimestampType,
     },
 };
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::FileFailurePersistence};
 
 use super::*;
 use crate::model::topic::Compression;
@@ -112,7 +112,15 @@ fn kafka_records(messages: &[Message]) -> Vec<KafkaRecord> {
     messages.iter().enumerate().map(record).collect()
 }
 
+/// Cases that failed once are tried again first; they are kept beside the other data of tests.
+fn seeds_kept() -> ProptestConfig {
+    let file = FileFailurePersistence::Direct("tests/data/record.proptest-regressions");
+    ProptestConfig { failure_persistence: Some(Box::new(file)), ..ProptestConfig::default() }
+}
+
 proptest! {
+    #![proptest_config(seeds_kept())]
+
     #[test]
     fn what_is_written_is_read(
         messages in proptest::collection::vec(message(), 1..40), compression in compression()

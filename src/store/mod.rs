@@ -9,6 +9,7 @@ pub mod append;
 pub mod buckets;
 pub mod connect;
 pub mod database;
+pub mod doctor;
 pub mod error;
 pub mod lock;
 pub mod migrate;

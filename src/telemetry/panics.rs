@@ -42,3 +42,19 @@ pub fn catch<T>(act: impl FnOnce() -> T) -> Result<T, String> {
         CAUGHT.with_borrow_mut(Option::take).unwrap_or_else(|| "see standard error".to_owned())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caught_panic_tells_its_message_and_place() {
+        let before = std::panic::take_hook();
+        install();
+        let caught = catch(|| panic!("no {}", "way")).map(|(): ()| ());
+        std::panic::set_hook(before);
+        let told = caught.expect_err("it panicked");
+        assert!(told.starts_with("no way at src/telemetry/panics.rs:"), "{told}");
+        assert_eq!(catch(|| 7), Ok(7));
+    }
+}

@@ -2,5 +2,9 @@
 
 mod api;
 mod architecture;
+mod cli;
+mod deploy;
 mod docs;
 mod postgres;
+mod support;
+mod topics;

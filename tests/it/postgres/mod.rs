@@ -48,8 +48,19 @@ async fn fetched() -> PathBuf {
     postgres::fetch(18, &cache).await.expect("PostgreSQL 18 can be fetched")
 }
 
+/// A session, once a server that may be starting up gives one.
 async fn connect(url: &str) -> PgConnection {
-    Target::parse(url).expect("a URL").connect("test").await.expect("a session")
+    let target = Target::parse(url).expect("a URL");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        match target.connect("test").await {
+            Ok(session) => return session,
+            Err(error) if error.is_permanent() || Instant::now() > deadline => {
+                panic!("a session: {error}")
+            }
+            Err(_) => {}
+        }
+    }
 }
 
 /// The only value of the only row, as text.

@@ -1,0 +1,80 @@
+//! A node in this process.
+
+use std::net::SocketAddr;
+
+use postrider::{api::AppState, app, lifecycle::Lifecycle, model::Clock, store::connect::Target};
+use tokio::{net::TcpListener, task::JoinHandle};
+
+use super::{Client, TestDatabase, eventually, soon};
+
+/// A whole node behind a port of its own. Dropped, it stops without being waited for.
+pub struct Node {
+    address: SocketAddr,
+    state: AppState,
+    lifecycle: Lifecycle,
+    served: Option<JoinHandle<anyhow::Result<()>>>,
+}
+
+impl Node {
+    /// One that is ready on `database`.
+    pub async fn on(database: &TestDatabase) -> Self {
+        let node = Self::start(database.url(), Clock::default()).await;
+        node.is_ready().await;
+        node
+    }
+
+    /// One that serves, but may not be ready, on the database of `url`.
+    pub async fn start(url: &str, clock: Clock) -> Self {
+        let lifecycle = Lifecycle::new();
+        let target = Target::parse(url).expect("a URL");
+        let node = app::Node::new(target, clock, &lifecycle);
+        let state = node.state().clone();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        // Outside its own life, which the node waits for.
+        let served = Lifecycle::new().spawn(node.serve(listener, "test".to_owned()));
+        Self { address, state, lifecycle, served: Some(served) }
+    }
+
+    /// Completes when it can serve.
+    pub async fn is_ready(&self) {
+        let client = self.client();
+        eventually("the node is ready", async || {
+            (client.get("/readyz").await.status == 200).then_some(())
+        })
+        .await;
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What its handlers reach.
+    pub fn state(&self) -> &AppState {
+        &self.state
+    }
+
+    /// Its life.
+    pub fn lifecycle(&self) -> &Lifecycle {
+        &self.lifecycle
+    }
+
+    /// A client of its own connections.
+    pub fn client(&self) -> Client {
+        Client::new(&format!("http://{}", self.address))
+    }
+
+    /// Drains it and waits for its end.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        self.lifecycle.stop();
+        let served = self.served.take().expect("stopped once");
+        soon("the node stops", served).await.expect("no panic")
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.lifecycle.abort();
+    }
+}
