@@ -12,6 +12,8 @@ use std::{
     },
 };
 
+use tokio::time::timeout;
+
 use crate::{
     lifecycle::Lifecycle,
     log::Log,
@@ -93,6 +95,31 @@ impl Catalog {
     }
 
     async fn load(&self, tenant: TenantId, name: &Name) -> Result<Option<Topic>, StoreError> {
+        self.read(self.try_load(tenant, name)).await
+    }
+
+    /// Waits for what is only read, but not for ever.
+    async fn read<T>(
+        &self,
+        read: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let done = timeout(limits::DATABASE_ANSWER_TIMEOUT, read).await;
+        done.unwrap_or_else(|_| Err(StoreError::Unreachable("no answer".to_owned())))
+    }
+
+    /// Makes a change in a task of its own, which goes on though nobody wait for it any more.
+    async fn change<T: Send + 'static>(
+        &self,
+        change: impl Future<Output = Result<T, CatalogError>> + Send + 'static,
+    ) -> Result<T, CatalogError> {
+        let task = self.shared.lifecycle.spawn(change);
+        match timeout(limits::DATABASE_ANSWER_TIMEOUT, task).await {
+            Ok(done) => done.unwrap_or(Err(CatalogError::Unfinished)),
+            Err(_) => Err(StoreError::Lost("no answer".to_owned()).into()),
+        }
+    }
+
+    async fn try_load(&self, tenant: TenantId, name: &Name) -> Result<Option<Topic>, StoreError> {
         let mut lost = None;
         // A pooled session may have died with a server that is back: reading again is harmless.
         for _ in 0..=limits::DATABASE_CONNECTIONS {
@@ -146,8 +173,11 @@ impl Catalog {
         after: &str,
         limit: u32,
     ) -> Result<Vec<Topic>, CatalogError> {
-        let mut session = self.shared.database.acquire().await?;
-        Ok(store::topics::list(&mut session, tenant, prefix, after, limit).await?)
+        let listed = self.read(async {
+            let mut session = self.shared.database.acquire().await?;
+            store::topics::list(&mut session, tenant, prefix, after, limit).await
+        });
+        Ok(listed.await?)
     }
 
     /// Makes a topic. The change goes on though the caller vanish.
@@ -158,14 +188,14 @@ impl Catalog {
         settings: TopicSettings,
     ) -> Result<(), CatalogError> {
         let catalog = self.clone();
-        let task = self.shared.lifecycle.spawn(async move {
+        self.change(async move {
             let mut session = catalog.shared.database.acquire().await?;
             let made =
                 store::topics::create_committed(&mut session, tenant, &name, &settings).await;
             catalog.forget(tenant, &name);
             if made? { Ok(()) } else { Err(CatalogError::AlreadyExists) }
-        });
-        task.await.map_err(|_| CatalogError::Unfinished)?
+        })
+        .await
     }
 
     /// Changes a topic. `change` sees it as it stands, under the lock, and says what it shall be
@@ -177,26 +207,26 @@ impl Catalog {
         change: impl FnOnce(&TopicSettings) -> Result<TopicSettings, E> + Send + 'static,
     ) -> Result<Result<(), E>, CatalogError> {
         let catalog = self.clone();
-        let task = self.shared.lifecycle.spawn(async move {
+        self.change(async move {
             let mut session = catalog.shared.database.acquire().await?;
             let altered = store::topics::alter_committed(&mut session, tenant, &name, change).await;
             catalog.forget(tenant, &name);
             altered?.ok_or(CatalogError::NotFound)
-        });
-        task.await.map_err(|_| CatalogError::Unfinished)?
+        })
+        .await
     }
 
     /// Deletes a topic and tells its readers. The change goes on though the caller vanish.
     pub async fn delete(&self, tenant: TenantId, name: Name) -> Result<(), CatalogError> {
         let catalog = self.clone();
-        let task = self.shared.lifecycle.spawn(async move {
+        self.change(async move {
             let mut session = catalog.shared.database.acquire().await?;
             let deleted = store::topics::delete_committed(&mut session, tenant, &name).await;
             catalog.forget(tenant, &name);
             let topic = deleted?.ok_or(CatalogError::NotFound)?;
             catalog.shared.log.wake(topic.partitions);
             Ok(())
-        });
-        task.await.map_err(|_| CatalogError::Unfinished)?
+        })
+        .await
     }
 }

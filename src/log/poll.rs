@@ -4,10 +4,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Log, Page, Partition, Position, ReadError, ReadRequest};
-use crate::{model::PartitionId, telemetry::metrics::LOG};
+use crate::{
+    model::{PartitionId, limits},
+    store::StoreError,
+    telemetry::metrics::LOG,
+};
 
 /// One read that waits, as long as it lives: whoever asked may vanish at any moment.
 struct Parked;
@@ -88,6 +92,10 @@ impl Log {
         &self,
         work: impl Future<Output = Result<T, ReadError>> + Send + 'static,
     ) -> Result<T, ReadError> {
-        self.shared.lifecycle.spawn(work).await.unwrap_or(Err(ReadError::Unfinished))
+        let work = self.shared.lifecycle.spawn(work);
+        match timeout(limits::DATABASE_ANSWER_TIMEOUT, work).await {
+            Ok(done) => done.unwrap_or(Err(ReadError::Unfinished)),
+            Err(_) => Err(StoreError::Unreachable("no answer".to_owned()).into()),
+        }
     }
 }

@@ -139,7 +139,7 @@ impl Log {
                 store::read::watermarks(&mut session, id).await?.ok_or(ReadError::Gone)?;
             return empty_page(request, watermarks);
         };
-        let until = request.from + i64::from(request.limit);
+        let until = request.from.saturating_add(i64::from(request.limit));
         let range = Range {
             from_offset: request.from,
             until_offset: segment.end_offset.map_or(until, |end| until.min(end)),

@@ -30,10 +30,11 @@ impl Tail {
             return Vec::new();
         }
         let mut left = bytes;
+        let until = from.saturating_add(messages);
         self.batches
             .range(start..)
             .take_while(|batch| {
-                let wanted = batch.base_offset < from + messages;
+                let wanted = batch.base_offset < until;
                 let fits = left > 0;
                 left -= batch.records.len() as i64;
                 wanted && fits

@@ -76,6 +76,8 @@ pub const CACHED_TOPICS_MAX: usize = 100_000;
 pub const DATABASE_CONNECTIONS: u32 = 6;
 /// How long a request waits for a database connection.
 pub const DATABASE_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a request waits for the database's answer, a connection included.
+pub const DATABASE_ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long one host of a database URL may take to let a session in.
 pub const DATABASE_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a node asks what other nodes appended.

@@ -2,6 +2,7 @@
 
 mod api;
 mod architecture;
+mod bad_input;
 mod cli;
 mod deploy;
 mod docs;

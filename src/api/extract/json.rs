@@ -1,9 +1,11 @@
 //! JSON bodies, and what is told about those that are none.
 
+use std::{fmt, marker::PhantomData};
+
 use axum::extract::{FromRequest, Request};
 use serde::{
-    Deserialize,
-    de::{DeserializeOwned, IgnoredAny},
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 use serde_json::error::Category;
 use serde_path_to_error::{Path, Segment};
@@ -52,24 +54,32 @@ pub fn require_json(body: &ReadBody, takes: &str) -> Result<(), Problem> {
     }
 }
 
+/// A `T` that is written as a JSON object; serde would also read an array's elements as a
+/// struct's fields.
+#[derive(Clone, Copy, Debug)]
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+            type Value = Object<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
 /// A body is an object; serde would also read an array's elements as a struct's fields.
 fn no_object(bytes: &[u8]) -> Problem {
     match serde_json::from_slice::<IgnoredAny>(bytes) {
         Err(error) => malformed(&error),
         Ok(_) => Problem::new(ErrorCode::Invalid, "the body is a JSON object").at(""),
-    }
-}
-
-/// Refuses a body whose JSON is no object: serde reads a struct from an array as well, field by
-/// field in an order that nobody promised.
-///
-/// # Errors
-/// `invalid`, or what [`json_problem`] says.
-pub fn require_object<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<(), Problem> {
-    match bytes.trim_ascii_start().first() {
-        Some(b'{') => Ok(()),
-        Some(b'[') => Err(Problem::new(ErrorCode::Invalid, "the body is an object").at("")),
-        _ => Err(json_problem::<T>(bytes)),
     }
 }
 

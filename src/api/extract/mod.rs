@@ -7,5 +7,5 @@ mod json;
 mod params;
 
 pub use body::{Bodies, MediaKind, ReadBody};
-pub use json::{JsonBody, json_problem, require_json, require_object, too_deep, too_deep_at};
+pub use json::{JsonBody, Object, json_problem, require_json, too_deep, too_deep_at};
 pub use params::{PathParams, QueryParams};

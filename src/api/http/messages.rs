@@ -143,9 +143,6 @@ fn position(from: &str) -> Result<Position, Problem> {
         _ => {}
     }
     if let Ok(offset) = from.parse::<i64>() {
-        if offset < 0 {
-            return Err(invalid("an offset is not negative"));
-        }
         return Ok(Position::Offset(offset));
     }
     parse_rfc3339_ms(from)

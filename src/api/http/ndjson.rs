@@ -16,7 +16,7 @@ use crate::{
     api::{
         AppState,
         error::{ErrorCode, Problem},
-        extract::{json_problem, require_object},
+        extract::{Object, json_problem},
         layers::RequestId,
         message::{self, MessageIn, RequestRecords},
     },
@@ -145,11 +145,9 @@ fn sort(
 ) -> (RequestRecords, Option<Problem>) {
     let mut records = RequestRecords::default();
     for (number, line) in lines {
-        let parsed = require_object::<MessageIn<'_>>(line).and_then(|()| {
-            serde_json::from_slice::<MessageIn<'_>>(line)
-                .map_err(|_| json_problem::<MessageIn<'_>>(line))
-        });
-        let placed = parsed.and_then(|message| {
+        let parsed = serde_json::from_slice::<Object<MessageIn<'_>>>(line)
+            .map_err(|_| json_problem::<Object<MessageIn<'_>>>(line));
+        let placed = parsed.and_then(|Object(message)| {
             message::place(&message, topic, keyless, &mut records)
                 .map_err(|refused| refused.problem(""))
         });

@@ -17,7 +17,7 @@ use crate::{
     api::{
         AppState,
         error::{ErrorCode, Problem, ProblemBody},
-        extract::{MediaKind, PathParams, ReadBody, json_problem, require_object},
+        extract::{MediaKind, Object, PathParams, ReadBody, json_problem},
         layers::RequestId,
         message::{self, PublishIn, RequestRecords},
     },
@@ -282,9 +282,8 @@ async fn publish_once(
 }
 
 fn parse(body: &Bytes, topic: &Topic, keyless: u32) -> Result<RequestRecords, Problem> {
-    require_object::<PublishIn<'_>>(body)?;
-    let parsed: PublishIn<'_> =
-        serde_json::from_slice(body).map_err(|_| json_problem::<PublishIn<'_>>(body))?;
+    let Object(parsed): Object<PublishIn<'_>> =
+        serde_json::from_slice(body).map_err(|_| json_problem::<Object<PublishIn<'_>>>(body))?;
     let messages = parsed.messages()?;
     let mut records = RequestRecords::for_body(body.len());
     let mut round_robin = keyless;

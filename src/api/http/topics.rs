@@ -14,7 +14,7 @@ use crate::{
     api::{
         AppState,
         error::{ErrorCode, FieldError, Problem, ProblemBody},
-        extract::{PathParams, QueryParams, ReadBody, json_problem, require_json, require_object},
+        extract::{Object, PathParams, QueryParams, ReadBody, json_problem, require_json},
         http::topic_settings::{TopicPatch, differences, patched, regrown},
     },
     auth::Principal,
@@ -138,8 +138,8 @@ async fn patch_body(
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(TopicPatch::default());
     }
-    require_object::<TopicPatch>(bytes)?;
-    serde_json::from_slice(bytes).map_err(|_| json_problem::<TopicPatch>(bytes))
+    let parsed = serde_json::from_slice::<Object<TopicPatch>>(bytes);
+    parsed.map(|Object(patch)| patch).map_err(|_| json_problem::<Object<TopicPatch>>(bytes))
 }
 
 /// Create a topic or confirm it

@@ -68,7 +68,7 @@ pub fn write_page(
     page: &Page,
 ) -> Result<Vec<u8>, Corrupt> {
     let bytes: usize = page.batches.iter().map(|batch| batch.records.len()).sum();
-    let until = from + i64::from(limit);
+    let until = from.saturating_add(i64::from(limit));
     let mut out = Vec::with_capacity(128 + bytes * 2);
     let mut next = from;
     out.extend_from_slice(b"{\"messages\":[");

@@ -9,7 +9,10 @@ use serde::{
 use serde_json::value::RawValue;
 
 use crate::{
-    api::error::{ErrorCode, Problem},
+    api::{
+        error::{ErrorCode, Problem},
+        extract::Object,
+    },
     model::limits,
 };
 
@@ -168,7 +171,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for MessagesIn<'a> {
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
                 let mut kept = Vec::new();
                 while kept.len() < limits::BATCH_MESSAGES_MAX {
-                    let Some(message) = seq.next_element()? else {
+                    let Some(Object(message)) = seq.next_element()? else {
                         return Ok(MessagesIn { count: kept.len(), kept });
                     };
                     kept.push(message);

@@ -3,6 +3,7 @@
 
 mod client;
 mod database;
+mod load;
 mod node;
 mod process;
 mod server;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 pub use client::{Answer, Client};
 pub use database::TestDatabase;
+pub use load::{Load, Told};
 pub use node::Node;
 pub use process::Process;
 pub use server::OwnServer;

@@ -212,6 +212,24 @@ impl OwnServer {
         self.embedded.url()
     }
 
+    /// Runs a statement.
+    pub async fn run(&self, sql: &str) {
+        run(&mut connect(self.url()).await, sql).await;
+    }
+
+    /// Whether a query says true.
+    pub async fn has(&self, sql: &str) -> bool {
+        let query = sqlx::query_scalar(sqlx::AssertSqlSafe(sql.to_owned()));
+        query.fetch_one(&mut connect(self.url()).await).await.expect("a boolean")
+    }
+
+    /// Waits until `setting`, such as `fsync = off`, is in force.
+    pub async fn shows(&self, setting: &str) {
+        let (name, value) = setting.split_once(" = ").expect("a name and a value");
+        let sql = format!("select current_setting('{name}') = '{value}'");
+        super::eventually(setting, async || self.has(&sql).await.then_some(())).await;
+    }
+
     /// The folder of the cluster.
     pub fn cluster(&self) -> PathBuf {
         self.dir.path().join("postgres")
