@@ -189,7 +189,7 @@ impl Catalog {
     ) -> Result<(), CatalogError> {
         let catalog = self.clone();
         self.change(async move {
-            let mut session = catalog.shared.database.acquire().await?;
+            let mut session = catalog.shared.database.acquire_for_change().await?;
             let made =
                 store::topics::create_committed(&mut session, tenant, &name, &settings).await;
             catalog.forget(tenant, &name);
@@ -208,7 +208,7 @@ impl Catalog {
     ) -> Result<Result<(), E>, CatalogError> {
         let catalog = self.clone();
         self.change(async move {
-            let mut session = catalog.shared.database.acquire().await?;
+            let mut session = catalog.shared.database.acquire_for_change().await?;
             let altered = store::topics::alter_committed(&mut session, tenant, &name, change).await;
             catalog.forget(tenant, &name);
             altered?.ok_or(CatalogError::NotFound)
@@ -220,7 +220,7 @@ impl Catalog {
     pub async fn delete(&self, tenant: TenantId, name: Name) -> Result<(), CatalogError> {
         let catalog = self.clone();
         self.change(async move {
-            let mut session = catalog.shared.database.acquire().await?;
+            let mut session = catalog.shared.database.acquire_for_change().await?;
             let deleted = store::topics::delete_committed(&mut session, tenant, &name).await;
             catalog.forget(tenant, &name);
             let topic = deleted?.ok_or(CatalogError::NotFound)?;

@@ -60,6 +60,8 @@ pub const PUBLISH_WAIT_MAX: Duration = Duration::from_secs(4);
 pub const SLOT_MESSAGES_MAX: usize = 200_000;
 /// Bytes that wait in one slot for the next flush.
 pub const SLOT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of keyless messages that go to one partition before the next takes its turn.
+pub const STICKY_BYTES: u64 = 16 * 1024;
 /// Bytes of one flush; a single request may exceed it alone.
 pub const FLUSH_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Messages of one flush; a single request may exceed it alone.

@@ -102,6 +102,7 @@ impl Upload {
         if lines.is_empty() {
             return None;
         }
+        let bytes = lines.iter().map(|(_, line)| line.len()).sum();
         let bad = Mutex::new(None);
         let records = |topic: &Topic, keyless| {
             let (records, problem) = sort(&lines, topic, keyless);
@@ -113,7 +114,7 @@ impl Upload {
                 }
             }
         };
-        let published = publish_records(&self.state, self.tenant, &self.name, records).await;
+        let published = publish_records(&self.state, self.tenant, &self.name, bytes, records).await;
         self.bad = bad.into_inner().unwrap_or_else(PoisonError::into_inner);
         let before = self.committed;
         if let Ok(published) = &published {
