@@ -76,7 +76,8 @@ impl Catalog {
         }
         // What is read now may be stale by the time it is kept.
         let generation = self.shared.generation.load(Ordering::Acquire);
-        let found = self.load(tenant, name).await?.ok_or(CatalogError::NotFound)?;
+        // Boxed: the rare way would make every request's future some eight times larger.
+        let found = Box::pin(self.load(tenant, name)).await?.ok_or(CatalogError::NotFound)?;
         let found = Arc::new(found);
         let mut topics = self.shared.topics.write().unwrap_or_else(PoisonError::into_inner);
         if self.shared.generation.load(Ordering::Acquire) == generation {

@@ -33,7 +33,7 @@ pub enum Position {
 }
 
 /// What a read wants.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadRequest {
     /// The offset of the first message wanted.
     pub from: i64,

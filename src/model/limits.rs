@@ -72,6 +72,8 @@ pub const FLUSH_PARTS_MAX: usize = 4_096;
 pub const TAIL_CACHE_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Batches that a node keeps for tail reads, however small they are.
 pub const TAIL_CACHE_BATCHES_MAX: usize = 50_000;
+/// Pages that a node holds for readers that go through a backlog.
+pub const AHEAD_PAGES_MAX: usize = 8;
 /// Topics of one tenant that a node keeps in memory.
 pub const CACHED_TOPICS_MAX: usize = 100_000;
 /// Connections to the database for everything but flushes.
