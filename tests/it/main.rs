@@ -3,9 +3,11 @@
 mod api;
 mod architecture;
 mod bad_input;
+mod chaos;
 mod cli;
 mod deploy;
 mod docs;
+mod history;
 mod postgres;
 mod store;
 mod support;

@@ -1,0 +1,393 @@
+//! A client that writes down what it did and what it saw.
+
+use std::{
+    borrow::Cow,
+    net::SocketAddr,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::time::timeout;
+
+use super::wire::{Connection, Request, Response};
+use crate::history::{Fate, From, Publish, Read, Recorder, Seen, TopicId, fingerprint};
+
+/// After this an answer is not waited for any more: nobody knows.
+const ANSWER_WAIT: Duration = Duration::from_secs(20);
+
+/// Where the nodes listen now. A node that is started again has another port.
+pub type Addresses = Arc<RwLock<Vec<SocketAddr>>>;
+
+/// A topic that loads use.
+#[derive(Debug)]
+pub struct Topic {
+    /// Its name.
+    pub name: String,
+    /// Its number in the history.
+    pub id: TopicId,
+    /// How many partitions it has at least.
+    pub partitions: AtomicU32,
+}
+
+/// How a value is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Json,
+    Text,
+    Base64,
+}
+
+/// A message to publish.
+#[derive(Clone, Debug)]
+pub struct Message {
+    key: Option<String>,
+    partition: Option<u32>,
+    kind: Kind,
+    text: String,
+}
+
+impl Message {
+    /// One that was never sent before.
+    pub fn new(kind: Kind, key: Option<String>, partition: Option<u32>, filler: usize) -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let id = COUNT.fetch_add(1, Ordering::Relaxed);
+        let filler = "x".repeat(filler);
+        let text = match kind {
+            Kind::Json => format!("{{\"n\":{id},\"n\":1.0,\"f\":\"{filler}\"}}"),
+            Kind::Text => format!("{id} {filler}"),
+            Kind::Base64 => STANDARD.encode(format!("\u{0}{id} {filler}")),
+        };
+        Self { key, partition, kind, text }
+    }
+
+    fn fingerprint(&self) -> u64 {
+        known(self.key.as_deref(), self.kind, &self.text)
+    }
+
+    fn json(&self, out: &mut String) {
+        out.push('{');
+        if let Some(key) = &self.key {
+            out.push_str(&format!("\"key\":\"{key}\","));
+        }
+        if let Some(partition) = self.partition {
+            out.push_str(&format!("\"partition\":{partition},"));
+        }
+        let text = &self.text;
+        match self.kind {
+            Kind::Json => out.push_str(&format!("\"value\":{text}}}")),
+            Kind::Text => out.push_str(&format!("\"value_text\":\"{text}\"}}")),
+            Kind::Base64 => out.push_str(&format!("\"value_base64\":\"{text}\"}}")),
+        }
+    }
+}
+
+fn known(key: Option<&str>, kind: Kind, text: &str) -> u64 {
+    fingerprint(&[key.unwrap_or_default().as_bytes(), &[kind as u8], text.as_bytes()])
+}
+
+/// In which form messages are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// One JSON body, all or nothing.
+    Batch,
+    /// A message a line.
+    Lines,
+    /// One message as the body.
+    Raw,
+}
+
+/// A body of messages in one form.
+pub struct Parcel {
+    target: String,
+    kind: &'static str,
+    headers: String,
+    body: Vec<u8>,
+}
+
+impl Parcel {
+    /// `messages` as they are sent to `topic`; one alone in raw form.
+    pub fn new(topic: &str, messages: &[Message], form: Form) -> Self {
+        let target = format!("/v1/topics/{topic}/messages");
+        let mut text = String::new();
+        match form {
+            Form::Batch => {
+                text.push_str("{\"messages\":[");
+                for message in messages {
+                    message.json(&mut text);
+                    text.push(',');
+                }
+                text.pop();
+                text.push_str("]}");
+                Self::of(target, "application/json", text)
+            }
+            Form::Lines => {
+                for message in messages {
+                    message.json(&mut text);
+                    text.push('\n');
+                }
+                Self::of(target, "application/x-ndjson", text)
+            }
+            Form::Raw => {
+                let message = &messages[0];
+                let kind =
+                    if message.kind == Kind::Json { "application/json" } else { "text/plain" };
+                let mut parcel = Self::of(format!("{target}/raw"), kind, message.text.clone());
+                if let Some(key) = &message.key {
+                    parcel.headers = format!("postrider-key: {key}\r\n");
+                }
+                parcel
+            }
+        }
+    }
+
+    fn of(target: String, kind: &'static str, text: String) -> Self {
+        Self { target, kind, headers: String::new(), body: text.into_bytes() }
+    }
+
+    /// As a request.
+    pub fn request(&self) -> Request<'_> {
+        let Self { target, kind, headers, body } = self;
+        Request { method: "POST", target, kind, headers, body }
+    }
+}
+
+#[derive(Deserialize)]
+struct Answered {
+    results: Vec<Standing>,
+}
+
+#[derive(Deserialize)]
+struct Standing {
+    partition: u32,
+    offset: i64,
+}
+
+#[derive(Deserialize)]
+struct Problem {
+    effect: String,
+    #[serde(default)]
+    low_watermark: Option<i64>,
+    #[serde(default)]
+    high_watermark: Option<i64>,
+}
+
+#[derive(Deserialize)]
+struct Page<'a> {
+    #[serde(borrow)]
+    messages: Vec<Found<'a>>,
+    next_offset: i64,
+    low_watermark: i64,
+    high_watermark: i64,
+}
+
+#[derive(Deserialize)]
+struct Found<'a> {
+    offset: i64,
+    #[serde(borrow, default)]
+    key: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    value: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    value_text: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    value_base64: Option<Cow<'a, str>>,
+}
+
+impl Found<'_> {
+    fn fingerprint(&self) -> u64 {
+        let (kind, text) = match (self.value, &self.value_text, &self.value_base64) {
+            (Some(value), _, _) => (Kind::Json, value.get()),
+            (_, Some(text), _) => (Kind::Text, &**text),
+            (_, _, Some(text)) => (Kind::Base64, &**text),
+            (None, None, None) => (Kind::Text, ""),
+        };
+        known(self.key.as_deref(), kind, text)
+    }
+}
+
+/// A standing read as its client goes on from it.
+#[derive(Clone, Copy, Debug)]
+pub struct Stand {
+    /// Where the next page begins.
+    pub next: i64,
+    /// The low watermark.
+    pub low: i64,
+    /// The high watermark.
+    pub high: i64,
+}
+
+/// A client with one connection, to one node at a time.
+pub struct Client {
+    addresses: Addresses,
+    recorder: Recorder,
+    open: Option<(usize, Connection)>,
+}
+
+/// How an exchange went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// Nothing was sent.
+    Unsent,
+    /// Something was sent, and no whole answer came.
+    Unanswered,
+}
+
+impl Client {
+    /// A client of these nodes.
+    pub fn new(addresses: &Addresses, recorder: &Recorder) -> Self {
+        Self { addresses: Arc::clone(addresses), recorder: recorder.clone(), open: None }
+    }
+
+    /// Asks node number `node`.
+    pub async fn ask(&mut self, node: usize, request: &Request<'_>) -> Result<Response, Lost> {
+        if self.open.as_ref().is_none_or(|(at, _)| *at != node) {
+            let address = self.addresses.read().unwrap_or_else(PoisonError::into_inner)[node];
+            let opening = timeout(ANSWER_WAIT, Connection::open(address)).await;
+            let connection = opening.ok().and_then(Result::ok).ok_or(Lost::Unsent)?;
+            self.open = Some((node, connection));
+        }
+        let (_, mut connection) = self.open.take().expect("it was opened");
+        match timeout(ANSWER_WAIT, connection.exchange(request)).await {
+            Ok(Ok(response)) => {
+                self.open = Some((node, connection));
+                Ok(response)
+            }
+            Ok(Err(_)) | Err(_) => Err(Lost::Unanswered),
+        }
+    }
+
+    /// Publishes, and writes it down. Returns whether all of it was acknowledged.
+    pub async fn publish(
+        &mut self,
+        node: usize,
+        topic: &Topic,
+        messages: &[Message],
+        form: Form,
+    ) -> bool {
+        let parcel = Parcel::new(&topic.name, messages, form);
+        let invoked = self.recorder.now();
+        let answer = self.ask(node, &parcel.request()).await;
+        let completed = self.recorder.now();
+        let fates = match answer {
+            Err(Lost::Unsent) => return false,
+            Err(Lost::Unanswered) => vec![Fate::Info; messages.len()],
+            Ok(response) => fates(&response, messages.len(), form),
+        };
+        let all = fates.iter().all(|fate| matches!(fate, Fate::Ok { .. }));
+        let payloads = messages.iter().map(Message::fingerprint);
+        self.recorder.publish(Publish {
+            topic: topic.id,
+            invoked,
+            completed,
+            atomic: form != Form::Lines,
+            messages: payloads.zip(fates).collect(),
+        });
+        all
+    }
+
+    /// Reads a page, and writes it down.
+    pub async fn read(&mut self, node: usize, topic: &Topic, asked: Asked) -> Option<Stand> {
+        let Asked { partition, from, limit, wait_ms, is_final } = asked;
+        let place = match from {
+            From::Earliest => "earliest".to_owned(),
+            From::Latest => "latest".to_owned(),
+            From::Offset(offset) => offset.to_string(),
+        };
+        let target = format!(
+            "/v1/topics/{}/partitions/{partition}/messages?from={place}&limit={limit}\
+             &wait={wait_ms}ms",
+            topic.name
+        );
+        let started = self.recorder.now();
+        let answer = self.ask(node, &Request::get(&target)).await;
+        let ended = self.recorder.now();
+        let seen = answer.map_or(Seen::Nothing, |response| seen(&response));
+        let stand = match &seen {
+            Seen::Page { next, low, high, .. } => {
+                Some(Stand { next: *next, low: *low, high: *high })
+            }
+            Seen::OutOfRange { .. } | Seen::Nothing => None,
+        };
+        let topic = topic.id;
+        self.recorder.read(Read { topic, partition, from, limit, started, ended, seen, is_final });
+        stand
+    }
+}
+
+/// A page to ask for.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// The number of the partition.
+    pub partition: u32,
+    /// Where to begin.
+    pub from: From,
+    /// How many messages at the most.
+    pub limit: u32,
+    /// How long to wait for a first one.
+    pub wait_ms: u64,
+    /// Whether it belongs to the full read at the end.
+    pub is_final: bool,
+}
+
+fn fates(response: &Response, count: usize, form: Form) -> Vec<Fate> {
+    if response.status != 200 {
+        return vec![refused(&response.body); count];
+    }
+    let at = |standing: Standing| {
+        let Standing { partition, offset } = standing;
+        Fate::Ok { partition, offset }
+    };
+    if form != Form::Lines {
+        let answered: Answered = serde_json::from_slice(&response.body).expect("results");
+        assert_eq!(answered.results.len(), count, "one result a message");
+        return answered.results.into_iter().map(at).collect();
+    }
+    let mut fates = Vec::with_capacity(count);
+    for line in response.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        match serde_json::from_slice::<Standing>(line) {
+            Ok(standing) => fates.push(at(standing)),
+            Err(_) => fates.resize(count, refused(line)),
+        }
+    }
+    // Lines that are not answered at all are not refused either.
+    fates.resize(count, Fate::Info);
+    fates
+}
+
+/// What a problem says of the effect: only the word `none` is definite.
+fn refused(body: &[u8]) -> Fate {
+    #[derive(Deserialize)]
+    struct Line {
+        error: Problem,
+    }
+    let problem = serde_json::from_slice::<Problem>(body)
+        .or_else(|_| serde_json::from_slice::<Line>(body).map(|line| line.error));
+    match problem {
+        Ok(problem) if problem.effect == "none" => Fate::Fail,
+        Ok(_) | Err(_) => Fate::Info,
+    }
+}
+
+fn seen(response: &Response) -> Seen {
+    if response.status == 200 {
+        let page: Page<'_> = serde_json::from_slice(&response.body).expect("a page");
+        let messages = page.messages.iter().map(|found| (found.offset, found.fingerprint()));
+        return Seen::Page {
+            messages: messages.collect(),
+            next: page.next_offset,
+            low: page.low_watermark,
+            high: page.high_watermark,
+        };
+    }
+    let problem = serde_json::from_slice::<Problem>(&response.body).ok();
+    match problem.and_then(|problem| Some((problem.low_watermark?, problem.high_watermark?))) {
+        Some((low, high)) => Seen::OutOfRange { low, high },
+        None => Seen::Nothing,
+    }
+}

@@ -1,0 +1,178 @@
+//! Writing a history down from many tasks, and to a file.
+
+use std::{
+    fs,
+    io::{self, BufRead, BufReader, BufWriter, Write},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Fate, History, Nanos, Publish, Read, Topic, TopicId, Violation, check};
+
+/// Takes operations down. Clones share one history.
+#[derive(Clone, Debug)]
+pub struct Recorder {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    begun: Instant,
+    seed: u64,
+    acked: AtomicUsize,
+    unknown: AtomicUsize,
+    history: Mutex<History>,
+}
+
+/// A line of the file.
+#[derive(Serialize, Deserialize)]
+enum Line {
+    Seed(u64),
+    Topic(Topic),
+    Publish(Publish),
+    Read(Read),
+}
+
+impl Recorder {
+    /// An empty history of the run that `seed` planned.
+    pub fn new(seed: u64) -> Self {
+        let (acked, unknown) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let (begun, history) = (Instant::now(), Mutex::default());
+        Self { shared: Arc::new(Shared { begun, seed, acked, unknown, history }) }
+    }
+
+    /// The time of the history.
+    pub fn now(&self) -> Nanos {
+        u64::try_from(self.shared.begun.elapsed().as_nanos()).expect("a run of under 500 years")
+    }
+
+    fn lock(&self) -> MutexGuard<'_, History> {
+        self.shared.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A topic that was just made.
+    pub fn topic(&self, name: &str, retention: Option<Duration>) -> TopicId {
+        let mut history = self.lock();
+        history.topics.push(Topic { name: name.to_owned(), retention });
+        u32::try_from(history.topics.len() - 1).expect("fewer topics than that")
+    }
+
+    /// A publish that has ended.
+    pub fn publish(&self, publish: Publish) {
+        let count = |of: fn(&Fate) -> bool| publish.messages.iter().filter(|m| of(&m.1)).count();
+        let acked = count(|fate| matches!(fate, Fate::Ok { .. }));
+        let unknown = count(|fate| matches!(fate, Fate::Info));
+        self.shared.acked.fetch_add(acked, Ordering::Relaxed);
+        self.shared.unknown.fetch_add(unknown, Ordering::Relaxed);
+        self.lock().publishes.push(publish);
+    }
+
+    /// A read that has ended.
+    pub fn read(&self, read: Read) {
+        self.lock().reads.push(read);
+    }
+
+    /// How many messages were acknowledged up to now.
+    pub fn acked(&self) -> usize {
+        self.shared.acked.load(Ordering::Relaxed)
+    }
+
+    /// Of how many messages nobody knows.
+    pub fn unknown(&self) -> usize {
+        self.shared.unknown.load(Ordering::Relaxed)
+    }
+
+    /// A copy of the history as it is.
+    pub fn history(&self) -> History {
+        self.lock().clone()
+    }
+
+    /// Checks the history. What is broken is written beside the test binary's other files,
+    /// together with every operation, and told.
+    pub fn verdict(&self) -> Result<History, String> {
+        let history = self.history();
+        let violations = check(&history);
+        if violations.is_empty() {
+            return Ok(history);
+        }
+        let seed = self.shared.seed;
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("histories");
+        let file = folder.join(format!("{seed}-{}.jsonl", std::process::id()));
+        let kept = match keep(&file, seed, &history) {
+            Ok(()) => file.display().to_string(),
+            Err(error) => format!("nowhere: {error}"),
+        };
+        let told: Vec<String> = violations.iter().take(20).map(Violation::to_string).collect();
+        let count = violations.len();
+        Err(format!("{count} violations, seed {seed}, kept in {kept}:\n{}", told.join("\n")))
+    }
+}
+
+fn keep(file: &PathBuf, seed: u64, history: &History) -> io::Result<()> {
+    fs::create_dir_all(file.parent().expect("it lies in a folder"))?;
+    let mut out = BufWriter::new(fs::File::create(file)?);
+    let mut write = |line: &Line| {
+        serde_json::to_writer(&mut out, line).map_err(io::Error::other)?;
+        out.write_all(b"\n")
+    };
+    write(&Line::Seed(seed))?;
+    for topic in &history.topics {
+        write(&Line::Topic(topic.clone()))?;
+    }
+    for publish in &history.publishes {
+        write(&Line::Publish(publish.clone()))?;
+    }
+    for read in &history.reads {
+        write(&Line::Read(read.clone()))?;
+    }
+    out.flush()
+}
+
+/// Reads a kept history back: its seed and what happened.
+pub fn restore(file: &Path) -> io::Result<(u64, History)> {
+    let (mut seed, mut history) = (0, History::default());
+    for line in BufReader::new(fs::File::open(file)?).lines() {
+        match serde_json::from_str(&line?).map_err(io::Error::other)? {
+            Line::Seed(number) => seed = number,
+            Line::Topic(topic) => history.topics.push(topic),
+            Line::Publish(publish) => history.publishes.push(publish),
+            Line::Read(read) => history.reads.push(read),
+        }
+    }
+    Ok((seed, history))
+}
+
+#[test]
+fn a_kept_history_comes_back_whole() {
+    let recorder = Recorder::new(7);
+    let topic = recorder.topic("orders", Some(Duration::from_secs(5)));
+    let fates = [Fate::Ok { partition: 1, offset: 4 }, Fate::Fail, Fate::Info];
+    recorder.publish(Publish {
+        topic,
+        invoked: 1,
+        completed: recorder.now(),
+        atomic: false,
+        messages: fates.iter().map(|fate| (9, *fate)).collect(),
+    });
+    let page = super::Seen::Page { messages: vec![(4, 9)], next: 5, low: 0, high: 5 };
+    for (from, seen) in [
+        (super::From::Offset(4), page),
+        (super::From::Latest, super::Seen::OutOfRange { low: 3, high: 4 }),
+        (super::From::Earliest, super::Seen::Nothing),
+    ] {
+        let (started, ended) = (2, recorder.now());
+        let (limit, is_final) = (10, true);
+        recorder.read(Read { topic, partition: 1, from, limit, started, ended, seen, is_final });
+    }
+    assert_eq!((recorder.acked(), recorder.unknown()), (1, 1));
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("history.jsonl");
+    keep(&file, 7, &recorder.history()).expect("written");
+    assert_eq!(restore(&file).expect("read"), (7, recorder.history()));
+}
