@@ -159,6 +159,8 @@ create table wake_slots (
   node_id bigint not null,
   opened_at timestamptz not null default clock_timestamp()
 );
+-- Node 0 is nobody: its slot tells of what maintenance did.
+insert into wake_slots (slot, node_id) overriding system value values (0, 0);
 create table wakes (
   slot bigint not null,
   n bigint not null,

@@ -225,6 +225,7 @@ impl Node {
         self.database.prepared();
         self.state.readiness.set_ready();
         info!("ready");
+        lifecycle.spawn(telemetry::metrics::run(lifecycle.clone()));
         lifecycle.spawn(log::wakeup::run(self.state.log.clone()));
         lifecycle.spawn(self.state.catalog.clone().follow_changes());
         maintenance::start(&self.state.log, &lifecycle);

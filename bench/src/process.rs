@@ -188,10 +188,10 @@ mod tests {
     fn this_process_has_used_time_and_memory() {
         let pid = std::process::id();
         let began = Instant::now();
-        while began.elapsed() < Duration::from_millis(60) {
-            std::hint::spin_loop();
+        // By its own time, not by the clock: a loaded machine may give it none for seconds.
+        while cpu(pid) < Duration::from_millis(20) {
+            assert!(began.elapsed() < Duration::from_secs(30), "no time was counted");
         }
-        assert!(cpu(pid) >= Duration::from_millis(20));
         assert!(busy() >= cpu(pid));
         assert!(peak_memory(pid).is_some_and(|bytes| bytes > 1_000_000));
     }

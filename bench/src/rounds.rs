@@ -17,6 +17,8 @@ use crate::{
 
 /// A round whose echo answers fewer requests per second than this is void.
 pub const ECHO_FLOOR: f64 = 40_000.0;
+/// A share of a core, in percent, that others may take before a line says so.
+const DISTURBED: f64 = 30.0;
 /// Connections with which a round's echo is taken.
 const ECHO_CONNECTIONS: usize = 64;
 
@@ -94,12 +96,23 @@ impl Samples {
         let lowest = ratios.iter().copied().fold(f64::INFINITY, f64::min);
         let highest = ratios.iter().copied().fold(0.0, f64::max);
         format!(
-            "rounds {} to {}; ours {}; floor {}",
+            "{}rounds {} to {}; ours {}; floor {}",
+            self.disturbance(),
             number(lowest),
             number(highest),
             self.side_note(ours),
             self.side_note(floor)
         )
+    }
+
+    /// A warning when something else on the machine took much of it.
+    fn disturbance(&self) -> String {
+        let others: Vec<_> = self.sides.iter().flatten().map(|sample| sample.shares[3]).collect();
+        let others = median(&others);
+        match others > DISTURBED {
+            true => format!("DISTURBED by others ({} % of a core); ", number(others.round())),
+            false => String::new(),
+        }
     }
 
     /// Times and processor shares of one side, in words: medians over the rounds.

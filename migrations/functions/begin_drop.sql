@@ -25,6 +25,12 @@ begin
   select s.partition_id, max(s.end_offset) from segments s
   where s.bucket_id = of_bucket group by s.partition_id
   on conflict do nothing;
+  -- Nodes that remember the old watermark look again. Slot 0 is maintenance's: drops come one at
+  -- a time, from the node that holds the duty.
+  insert into wakes (slot, n, partition_ids)
+  select 0, 1 + coalesce((select max(w.n) from wakes w where w.slot = 0), 0),
+    array_agg(distinct s.partition_id)
+  from segments s where s.bucket_id = of_bucket having count(*) > 0;
   update buckets b set state = 'dropping' where b.bucket_id = of_bucket;
   return true;
 end

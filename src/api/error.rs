@@ -305,6 +305,18 @@ impl Problem {
         }
     }
 
+    /// What a failed read is on the wire: it has no effect that could be unknown.
+    pub fn of_read(error: &StoreError) -> Self {
+        match error {
+            StoreError::Lost(_) => {
+                Self::new(ErrorCode::DatabaseUnavailable, "the database cannot be reached")
+            }
+            StoreError::Unreachable(_) | StoreError::Refused { .. } | StoreError::Shape(_) => {
+                Self::of_store(error)
+            }
+        }
+    }
+
     /// A route, field or flag that the interface names and nobody has built.
     pub fn not_yet_supported(what: &str) -> Self {
         Self::new(ErrorCode::NotYetSupported, format!("{what} is not supported yet"))

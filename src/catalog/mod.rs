@@ -83,7 +83,8 @@ impl Catalog {
         }
         // What is read now may be stale by the time it is kept.
         let generation = self.shared.generation.load(Ordering::Acquire);
-        let found = self.load(tenant, name).await?.ok_or(CatalogError::NotFound)?;
+        // Boxed: the rare way would make every request's future some eight times larger.
+        let found = Box::pin(self.load(tenant, name)).await?.ok_or(CatalogError::NotFound)?;
         let found = Arc::new(found);
         let mut topics = self.shared.topics.write().unwrap_or_else(PoisonError::into_inner);
         if self.shared.generation.load(Ordering::Acquire) == generation {
@@ -204,7 +205,7 @@ impl Catalog {
     ) -> Result<(), CatalogError> {
         let catalog = self.clone();
         self.change(async move {
-            let mut session = catalog.shared.database.acquire().await?;
+            let mut session = catalog.shared.database.acquire_for_change().await?;
             let made =
                 store::topics::create_committed(&mut session, tenant, &name, &settings).await;
             catalog.forget(tenant, &name);
@@ -223,7 +224,7 @@ impl Catalog {
     ) -> Result<Result<(), E>, CatalogError> {
         let catalog = self.clone();
         self.change(async move {
-            let mut session = catalog.shared.database.acquire().await?;
+            let mut session = catalog.shared.database.acquire_for_change().await?;
             let altered = store::topics::alter_committed(&mut session, tenant, &name, change).await;
             catalog.forget(tenant, &name);
             altered?.ok_or(CatalogError::NotFound)
@@ -235,7 +236,7 @@ impl Catalog {
     pub async fn delete(&self, tenant: TenantId, name: Name) -> Result<(), CatalogError> {
         let catalog = self.clone();
         self.change(async move {
-            let mut session = catalog.shared.database.acquire().await?;
+            let mut session = catalog.shared.database.acquire_for_change().await?;
             let deleted = store::topics::delete_committed(&mut session, tenant, &name).await;
             catalog.forget(tenant, &name);
             let topic = deleted?.ok_or(CatalogError::NotFound)?;

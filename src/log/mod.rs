@@ -4,6 +4,7 @@
 //!
 //! Readers meet appends in two places only: the database, and [`partition::Partition::signal`].
 
+mod ahead;
 pub mod append;
 mod partition;
 mod poll;
@@ -16,10 +17,12 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
+use ahead::AheadBudget;
 use bytes::Bytes;
 pub use partition::Partition;
 pub use read::{Page, Position, ReadError, ReadRequest};
 use tail::TailBudget;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
     lifecycle::Lifecycle,
@@ -53,6 +56,10 @@ struct Shared {
     node: OnceLock<i64>,
     partitions: Mutex<HashMap<PartitionId, Arc<Partition>>>,
     tails: TailBudget,
+    ahead: AheadBudget,
+    /// When the last look at other nodes' wakes began that came to its end. Whatever was
+    /// committed before that moment has been signalled.
+    looked: watch::Sender<Option<Instant>>,
 }
 
 impl Log {
@@ -64,6 +71,8 @@ impl Log {
             node: OnceLock::new(),
             partitions: Mutex::default(),
             tails: TailBudget::default(),
+            ahead: AheadBudget::default(),
+            looked: watch::Sender::new(None),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -126,6 +135,13 @@ impl Log {
         let all: Vec<_> = self.lock().values().cloned().collect();
         for partition in all {
             partition.signal();
+        }
+    }
+
+    /// Lets go of pages that were fetched ahead for nobody.
+    pub fn forget_stale_pages(&self) {
+        for partition in self.lock().values() {
+            partition.ahead().forget_stale();
         }
     }
 

@@ -8,8 +8,18 @@ use std::sync::{
 
 use tokio::sync::{Notify, futures::Notified};
 
-use super::tail::Tail;
-use crate::{model::PartitionId, store::read::Segment};
+use super::{ahead::Ahead, tail::Tail};
+use crate::{
+    model::PartitionId,
+    store::read::{Segment, Watermarks},
+};
+
+/// Watermarks as they were when a watch of that generation was taken.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    watermarks: Watermarks,
+    generation: u64,
+}
 
 /// One partition as this node sees it.
 #[derive(Debug)]
@@ -17,6 +27,8 @@ pub struct Partition {
     id: PartitionId,
     segments: Mutex<Option<Arc<[Segment]>>>,
     tail: Mutex<Tail>,
+    seen: Mutex<Option<Seen>>,
+    ahead: Ahead,
     generation: AtomicU64,
     changed: Notify,
     used: AtomicBool,
@@ -30,6 +42,18 @@ pub struct Watch<'a> {
 }
 
 impl Watch<'_> {
+    /// Remembers watermarks that were read after this watch was taken.
+    pub(super) fn remember(&self, watermarks: Watermarks) {
+        let seen = Seen { watermarks, generation: self.seen };
+        *self.partition.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
+    }
+
+    /// The watermarks last remembered, if nothing has changed from then to this watch.
+    pub(super) fn remembered(&self) -> Option<Watermarks> {
+        let seen = self.partition.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.filter(|seen| seen.generation == self.seen).map(|seen| seen.watermarks)
+    }
+
     /// Completes when the partition has changed since the watch was taken.
     pub async fn changed(self) {
         loop {
@@ -50,6 +74,8 @@ impl Partition {
             id,
             segments: Mutex::default(),
             tail: Mutex::default(),
+            seen: Mutex::default(),
+            ahead: Ahead::default(),
             generation: AtomicU64::new(0),
             changed: Notify::new(),
             used: AtomicBool::new(true),
@@ -84,6 +110,10 @@ impl Partition {
 
     pub(super) fn set_segments(&self, segments: Arc<[Segment]>) {
         *self.segments.lock().unwrap_or_else(PoisonError::into_inner) = Some(segments);
+    }
+
+    pub(super) fn ahead(&self) -> &Ahead {
+        &self.ahead
     }
 
     pub(super) fn tail(&self) -> MutexGuard<'_, Tail> {

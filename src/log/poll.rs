@@ -2,21 +2,42 @@
 //! holds no connection while it waits; and the work in the database goes on in a task of its own
 //! when whoever asked has gone.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{Log, Page, Partition, Position, ReadError, ReadRequest};
+use super::{Log, Page, Partition, Position, ReadError, ReadRequest, partition::Watch};
 use crate::{
     model::{PartitionId, limits},
     store::StoreError,
+    telemetry::metrics::LOG,
 };
+
+/// One read that waits, as long as it lives: whoever asked may vanish at any moment.
+struct Parked;
+
+impl Parked {
+    fn new() -> Self {
+        LOG.parked.increment(1.0);
+        Self
+    }
+}
+
+impl Drop for Parked {
+    fn drop(&mut self) {
+        LOG.parked.decrement(1.0);
+    }
+}
+
+/// Waits shorter than this are not left to the wakes of other nodes.
+const LOOKS_IN_A_WAIT: u32 = 4;
 
 impl Log {
     /// Reads from `position`, waiting up to `wait` for a first message. Returns the offset that
     /// the position meant, and what was found there.
     ///
-    /// An empty page is true of the moment the read began.
+    /// An empty page is true of a moment not before the read began: either the database was asked
+    /// since, or nothing changed here and all that other nodes had committed by then was looked at.
     pub async fn poll(
         &self,
         id: PartitionId,
@@ -24,52 +45,82 @@ impl Log {
         limit: u32,
         wait: Duration,
     ) -> Result<(i64, Page), ReadError> {
-        let deadline = Instant::now() + wait;
+        let begun = Instant::now();
         let partition = self.partition(id);
         let from = match position {
             Position::Offset(offset) => offset,
             Position::Earliest | Position::Latest | Position::Time(_) => {
                 let log = self.clone();
-                self.detached(async move { log.resolve(id, position).await }).await?
+                self.detached(Box::pin(async move { log.resolve(id, position).await })).await?
             }
         };
         let request = ReadRequest { from, limit };
+        let mut may_rest = wait >= limits::WAKE_INTERVAL * LOOKS_IN_A_WAIT;
         let mut low = None;
         loop {
             let watch = partition.watch();
-            let cached = low.and_then(|low| self.read_tail(&partition, request, low));
-            let page = match cached {
-                Some(page) => page,
-                None => self.read_detached(&partition, request).await?,
+            let remembered = watch.remembered().filter(|seen| may_rest && seen.high == from);
+            let page = match remembered {
+                Some(watermarks) => Page { batches: Vec::new(), watermarks },
+                None => self.look(&partition, request, low, &watch).await?,
             };
-            let lifecycle = &self.shared.lifecycle;
-            if !page.batches.is_empty() || wait.is_zero() || lifecycle.is_draining() {
+            low = Some(page.watermarks.low);
+            if !page.batches.is_empty() || wait.is_zero() || self.shared.lifecycle.is_draining() {
                 return Ok((from, page));
             }
-            low = Some(page.watermarks.low);
-            tokio::select! {
-                changed = timeout_at(deadline, watch.changed()) => {
-                    if changed.is_err() {
-                        return Ok((from, page));
-                    }
-                }
-                () = lifecycle.draining() => return Ok((from, page)),
+            if self.rest(watch, begun + wait).await {
+                continue;
             }
+            let looked = *self.shared.looked.borrow();
+            if remembered.is_none() || looked.is_some_and(|looked| looked >= begun) {
+                return Ok((from, page));
+            }
+            // Other nodes' wakes cannot be read at the moment: the database is asked itself.
+            may_rest = false;
         }
     }
 
-    async fn read_detached(
+    /// Waits for a change; false when the time is over or the node drains.
+    async fn rest(&self, watch: Watch<'_>, deadline: Instant) -> bool {
+        let _parked = Parked::new();
+        tokio::select! {
+            changed = timeout_at(deadline, watch.changed()) => changed.is_ok(),
+            () = self.shared.lifecycle.draining() => false,
+        }
+    }
+
+    /// What the tail cache has, for those who wait already, or else the database.
+    async fn look(
         &self,
         partition: &Arc<Partition>,
         request: ReadRequest,
+        low: Option<i64>,
+        watch: &Watch<'_>,
     ) -> Result<Page, ReadError> {
-        let (log, partition) = (self.clone(), Arc::clone(partition));
-        self.detached(async move { log.read(&partition, request).await }).await
+        if let Some(page) = low.and_then(|low| self.read_tail(partition, request, low)) {
+            LOG.cached_pages.increment(1);
+            return Ok(page);
+        }
+        let page = match partition.ahead().take(request).await {
+            Some(page) => page,
+            None => {
+                let (log, partition) = (self.clone(), Arc::clone(partition));
+                let work = Box::pin(async move { log.read(&partition, request).await });
+                self.detached(work).await?
+            }
+        };
+        if page.batches.is_empty() {
+            watch.remember(page.watermarks);
+        }
+        self.read_ahead(partition, request, &page).await;
+        Ok(page)
     }
 
+    /// Runs `work` in a task that goes on though whoever asked may vanish. It comes boxed: a
+    /// parked read would carry its size along.
     async fn detached<T: Send + 'static>(
         &self,
-        work: impl Future<Output = Result<T, ReadError>> + Send + 'static,
+        work: Pin<Box<dyn Future<Output = Result<T, ReadError>> + Send>>,
     ) -> Result<T, ReadError> {
         let work = self.shared.lifecycle.spawn(work);
         match timeout(limits::DATABASE_ANSWER_TIMEOUT, work).await {

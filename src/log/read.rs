@@ -13,6 +13,7 @@ use crate::{
         error::Refusal,
         read::{BucketPage, Range, Segment, Watermarks},
     },
+    telemetry::metrics::LOG,
 };
 
 /// How often a read begins anew when segments change under it, before it is an error.
@@ -32,7 +33,7 @@ pub enum Position {
 }
 
 /// What a read wants.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadRequest {
     /// The offset of the first message wanted.
     pub from: i64,
@@ -99,7 +100,10 @@ impl Log {
     ) -> Result<Page, ReadError> {
         for _ in 0..TRIES {
             match self.try_read(partition, request).await {
-                Ok(Step::Done(page)) => return Ok(page),
+                Ok(Step::Done(page)) => {
+                    LOG.pages.increment(1);
+                    return Ok(page);
+                }
                 // A pooled session may have died with a server that is back.
                 Ok(Step::Again) | Err(ReadError::Store(StoreError::Lost(_))) => {}
                 Err(error) => return Err(error),

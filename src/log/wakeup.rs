@@ -32,6 +32,7 @@ pub async fn run(log: Log) {
         match timeout(limits::WAKE_KEPT / 4, look(&log, &mut seen)).await {
             Ok(Ok(())) => {
                 looked_at = looking;
+                log.shared.looked.send_replace(Some(looking));
                 failing = false;
             }
             Ok(Err(error)) if !failing => {

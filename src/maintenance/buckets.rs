@@ -53,6 +53,9 @@ pub(super) async fn drop_expired(session: &mut Session) -> Result<(), StoreError
     for bucket in buckets::in_state(session, "sealed").await? {
         buckets::begin_drop(session, bucket).await?;
     }
+    if let Some(bucket) = buckets::pending_detach(session).await? {
+        buckets::detach(session, bucket).await?;
+    }
     for bucket in buckets::in_state(session, "dropping").await? {
         buckets::detach(session, bucket).await?;
         buckets::forget_committed(session, bucket).await?;

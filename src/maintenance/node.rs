@@ -22,6 +22,7 @@ pub(super) async fn run(log: Log, lifecycle: Lifecycle) {
         if let Err(error) = beat(&log).await {
             debug!(%error, "a heartbeat was missed");
         }
+        log.forget_stale_pages();
         round = round.wrapping_add(1);
         if round.is_multiple_of(FORGET_EVERY) {
             log.forget_idle();

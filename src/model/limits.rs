@@ -60,6 +60,8 @@ pub const PUBLISH_WAIT_MAX: Duration = Duration::from_secs(4);
 pub const SLOT_MESSAGES_MAX: usize = 200_000;
 /// Bytes that wait in one slot for the next flush.
 pub const SLOT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of keyless messages that go to one partition before the next takes its turn.
+pub const STICKY_BYTES: u64 = 16 * 1024;
 /// Bytes of one flush; a single request may exceed it alone.
 pub const FLUSH_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Messages of one flush; a single request may exceed it alone.
@@ -70,6 +72,8 @@ pub const FLUSH_PARTS_MAX: usize = 4_096;
 pub const TAIL_CACHE_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Batches that a node keeps for tail reads, however small they are.
 pub const TAIL_CACHE_BATCHES_MAX: usize = 50_000;
+/// Pages that a node holds for readers that go through a backlog.
+pub const AHEAD_PAGES_MAX: usize = 8;
 /// Topics of one tenant that a node keeps in memory.
 pub const CACHED_TOPICS_MAX: usize = 100_000;
 /// Connections to the database for everything but flushes.

@@ -22,6 +22,7 @@ use crate::{
     },
     record::BatchBuilder,
     store::{append::Outcome, error::Refusal},
+    telemetry::metrics::LOG,
 };
 
 /// How often a flush that does not return looks for requests that waited too long.
@@ -69,8 +70,10 @@ impl Flusher {
         while !requests.is_empty() {
             let places = places(&requests);
             let append = self.encode(&requests, &places);
+            let begun = Instant::now();
             match self.append_in_time(&append, &mut requests).await {
                 Ok(appended) => {
+                    count(&append, begun);
                     self.tell_readers(append, &appended);
                     if !requests.is_empty() {
                         answer(requests, &places, &appended);
@@ -81,6 +84,7 @@ impl Flusher {
                     requests = refuse(requests, &in_the_way);
                 }
                 Err(error) => {
+                    LOG.flushes_failed.increment(1);
                     warn!(requests = requests.len(), %error, "a flush failed");
                     let told = told(&error);
                     for pending in requests {
@@ -151,6 +155,14 @@ impl Flusher {
             self.log.appended(*partition, batch);
         }
     }
+}
+
+fn count(append: &Append, begun: Instant) {
+    LOG.append_seconds.record(begun.elapsed());
+    LOG.flushes.increment(1);
+    LOG.published
+        .increment(append.counts.iter().map(|count| u64::from(count.unsigned_abs())).sum());
+    LOG.appended_bytes.increment(append.records.iter().map(|bytes| bytes.len() as u64).sum());
 }
 
 fn places(requests: &[Pending]) -> Vec<Place> {

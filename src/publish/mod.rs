@@ -94,10 +94,12 @@ impl Publisher {
         Self { shared: Arc::new(Shared { log, lifecycle, clock, slots, turns }) }
     }
 
-    /// A number that stays the same for all requests of one flush. Keyless messages that choose
-    /// their partition by it share one, as Kafka's sticky partitioner (KIP-480) would have it.
-    pub fn flush_number(&self, lane: Lane) -> u64 {
-        self.slot(lane).flush_number()
+    /// A number for messages without a key to choose their partition by. It stays the same for
+    /// requests of one flush until they have brought [`limits::STICKY_BYTES`], as with Kafka's
+    /// sticky partitioner (KIP-480, KIP-794): small requests share a row, and no row becomes so
+    /// large that PostgreSQL allocates its memory anew for each.
+    pub fn sticky_turn(&self, lane: Lane, bytes: usize) -> u64 {
+        self.slot(lane).sticky_turn(bytes)
     }
 
     /// The next number of a count that goes round, for messages that are to be spread evenly.

@@ -63,6 +63,7 @@ pub(super) struct Slot {
     waiting: Mutex<Waiting>,
     pub(super) filled: Notify,
     flushes: AtomicU64,
+    sticky_bytes: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -75,11 +76,13 @@ struct Waiting {
 
 impl Slot {
     pub(super) fn new() -> Self {
-        Self { waiting: Mutex::default(), filled: Notify::new(), flushes: AtomicU64::new(0) }
+        let (flushes, sticky_bytes) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { waiting: Mutex::default(), filled: Notify::new(), flushes, sticky_bytes }
     }
 
-    pub(super) fn flush_number(&self) -> u64 {
-        self.flushes.load(Ordering::Relaxed)
+    pub(super) fn sticky_turn(&self, bytes: usize) -> u64 {
+        let before = self.sticky_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.flushes.load(Ordering::Relaxed).wrapping_add(before / limits::STICKY_BYTES)
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {

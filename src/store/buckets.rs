@@ -150,6 +150,19 @@ pub async fn begin_drop(conn: &mut PgConnection, bucket: BucketId) -> Result<boo
     Ok(begun.fetch_all(conn).await?.pop().unwrap_or(false))
 }
 
+/// The bucket whose detaching was ended before it was done. There is one at the most, and none
+/// other can be detached concurrently before it is finalised.
+pub async fn pending_detach(conn: &mut PgConnection) -> Result<Option<BucketId>, StoreError> {
+    let bucket: Option<i64> = sqlx::query_scalar(
+        "select b.bucket_id from postrider.buckets b
+         join pg_inherits i on i.inhrelid = to_regclass('postrider.batches_' || b.bucket_id)
+         where i.inhdetachpending",
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(bucket.map(BucketId))
+}
+
 /// Takes a dropping bucket's table from under `batches`. It waits for readers of the parent and
 /// can be ended at any moment: then it is finalised here at the next try. Never in a transaction.
 pub async fn detach(conn: &mut PgConnection, bucket: BucketId) -> Result<(), StoreError> {

@@ -66,6 +66,16 @@ fn list(refusals: &[Refusal]) -> String {
     all.join("; ")
 }
 
+/// What the sessions of a pool are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PoolUse {
+    /// Single statements, each its own transaction.
+    Statements,
+    /// Transactions too. A session that comes back inside one is closed: sqlx 0.9 can leave it so
+    /// when a `begin` is dropped. Finding out costs a round trip at each release.
+    Transactions,
+}
+
 /// The database that a URL names. Clones share what was learned about its hosts.
 #[derive(Clone)]
 pub struct Target {
@@ -133,11 +143,11 @@ impl Target {
     /// several hosts, [`steer`](Self::steer) must run beside it.
     pub async fn pool(&self, max: u32) -> Result<PgPool, ConnectError> {
         drop(self.find("pool").await?);
-        Ok(self.lazy_pool(max))
+        Ok(self.lazy_pool(max, PoolUse::Transactions))
     }
 
     /// Such a pool on the host that took writes last, or the first, without asking it yet.
-    pub fn lazy_pool(&self, max: u32) -> PgPool {
+    pub fn lazy_pool(&self, max: u32, usage: PoolUse) -> PgPool {
         let index = self.learned.primary.load(Ordering::Relaxed);
         let learned = Arc::clone(&self.learned);
         let options = PgPoolOptions::new()
@@ -145,11 +155,18 @@ impl Target {
             .acquire_timeout(DATABASE_ACQUIRE_TIMEOUT)
             .test_before_acquire(false)
             .after_connect(|session, _| Box::pin(refuse_standby(session)))
-            .after_release(|session, _| Box::pin(is_outside_transaction(session)))
             .before_acquire(move |_, facts| {
                 let is_current = learned.is_current(facts.age);
                 Box::pin(async move { Ok(is_current) })
             });
+        let options = match usage {
+            PoolUse::Statements => options,
+            // A session that died with its server is found out before a change is begun on it:
+            // later its outcome would have to be called unknown.
+            PoolUse::Transactions => options
+                .test_before_acquire(true)
+                .after_release(|session, _| Box::pin(is_outside_transaction(session))),
+        };
         options.connect_lazy_with(named(&self.hosts[index], "pool"))
     }
 

@@ -11,12 +11,15 @@ use tokio::time::timeout;
 
 use super::{
     StoreError,
-    connect::{ConnectError, Target},
+    connect::{ConnectError, PoolUse, Target},
 };
 use crate::{lifecycle::Lifecycle, model::limits};
 
 /// A session with the database.
 pub type Session = sqlx::PgConnection;
+
+/// Sessions for changes of the catalog: few are made at a time, and they wait for one lock.
+const CHANGE_CONNECTIONS: u32 = 2;
 
 /// A handle to the database. Clones share one pool. Until [`Database::prepared`] is called it
 /// says that the database cannot be reached, so that nothing meets a schema in the making.
@@ -24,19 +27,24 @@ pub type Session = sqlx::PgConnection;
 pub struct Database {
     target: Target,
     pool: PgPool,
+    changes: PgPool,
     is_prepared: Arc<AtomicBool>,
 }
 
 impl Database {
     /// A handle whose pool holds at most `connections` sessions. Nothing is connected yet.
     pub fn new(target: Target, connections: u32) -> Self {
-        let pool = target.lazy_pool(connections);
-        Self { target, pool, is_prepared: Arc::default() }
+        let pool = target.lazy_pool(connections, PoolUse::Statements);
+        let changes = target.lazy_pool(CHANGE_CONNECTIONS, PoolUse::Transactions);
+        Self { target, pool, changes, is_prepared: Arc::default() }
     }
 
     /// Keeps the pool on the host that takes writes, until the node stops.
     pub async fn steer(self, lifecycle: Lifecycle) {
-        self.target.steer(self.pool, lifecycle).await;
+        tokio::join!(
+            self.target.clone().steer(self.pool, lifecycle.clone()),
+            self.target.steer(self.changes, lifecycle),
+        );
     }
 
     /// The schema is there: sessions are handed out from now on.
@@ -51,10 +59,17 @@ impl Database {
         Err(StoreError::Unreachable("the node is starting".to_owned()))
     }
 
-    /// A session from the pool, within [`limits::DATABASE_ACQUIRE_TIMEOUT`].
+    /// A session for single statements, within [`limits::DATABASE_ACQUIRE_TIMEOUT`].
     pub async fn acquire(&self) -> Result<PoolConnection<Postgres>, StoreError> {
         self.check_prepared()?;
         self.pool.acquire().await.map_err(|error| StoreError::Unreachable(error.to_string()))
+    }
+
+    /// A session for a change of several statements. The work goes on in a task that is not
+    /// dropped with its request.
+    pub async fn acquire_for_change(&self) -> Result<PoolConnection<Postgres>, StoreError> {
+        self.check_prepared()?;
+        self.changes.acquire().await.map_err(|error| StoreError::Unreachable(error.to_string()))
     }
 
     /// A session of one's own, for flushes, duties and locks.
@@ -76,6 +91,7 @@ impl Database {
     /// Ends all sessions of the pool.
     pub async fn close(&self) {
         self.pool.close().await;
+        self.changes.close().await;
     }
 }
 

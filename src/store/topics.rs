@@ -250,6 +250,15 @@ pub async fn delete_committed(
     .bind(standing.id.0)
     .execute(&mut *tx)
     .await?;
+    // Segments in buckets that stand go with their bucket; the others have nothing to go with.
+    sqlx::query(
+        "delete from postrider.segments s using postrider.partitions p
+         where p.owner_id = $1 and s.partition_id = p.partition_id
+           and not exists (select from postrider.buckets b where b.bucket_id = s.bucket_id)",
+    )
+    .bind(standing.id.0)
+    .execute(&mut *tx)
+    .await?;
     sqlx::query("delete from postrider.topics where topic_id = $1")
         .bind(standing.id.0)
         .execute(&mut *tx)

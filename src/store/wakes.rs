@@ -76,7 +76,7 @@ pub async fn prune_slots(conn: &mut PgConnection) -> Result<u64, StoreError> {
     let done = sqlx::query(
         "with gone as (
            delete from postrider.wake_slots s
-           where not exists (
+           where s.node_id <> 0 and not exists (
              select from postrider.nodes n
              where n.node_id = s.node_id
                and n.heartbeat_at > clock_timestamp() - interval '10 minutes')

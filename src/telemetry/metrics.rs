@@ -37,6 +37,7 @@ fn handle() -> &'static PrometheusHandle {
 /// All metrics as Prometheus reads them.
 pub fn render() -> String {
     LazyLock::force(&API);
+    LazyLock::force(&LOG);
     handle().render()
 }
 
@@ -134,5 +135,55 @@ impl Api {
     /// The counter of answers of `status`.
     pub fn answered(&self, status: u16) -> &Counter {
         &self.requests[usize::from(status / 100).clamp(1, 5) - 1]
+    }
+}
+
+/// Metrics of the log.
+pub static LOG: LazyLock<LogMetrics> = LazyLock::new(LogMetrics::new);
+
+/// Publishing, appending and reading.
+pub struct LogMetrics {
+    /// Messages committed.
+    pub published: Counter,
+    /// Bytes of record batches committed.
+    pub appended_bytes: Counter,
+    /// Flushes committed: the fewer for the same messages, the fatter they are.
+    pub flushes: Counter,
+    /// Flushes that were refused or whose outcome is not known.
+    pub flushes_failed: Counter,
+    /// From sending a flush to its commit.
+    pub append_seconds: Histogram,
+    /// Pages read from the database.
+    pub pages: Counter,
+    /// Pages answered from the tail cache.
+    pub cached_pages: Counter,
+    /// Reads that wait for a message now.
+    pub parked: Gauge,
+}
+
+impl LogMetrics {
+    fn new() -> Self {
+        Self {
+            published: counter("postrider_publish_messages_total", "Messages committed."),
+            appended_bytes: counter(
+                "postrider_append_bytes_total",
+                "Bytes of record batches committed.",
+            ),
+            flushes: counter("postrider_append_flushes_total", "Flushes committed."),
+            flushes_failed: counter(
+                "postrider_append_flushes_failed_total",
+                "Flushes that were refused or whose outcome is not known.",
+            ),
+            append_seconds: histogram(
+                "postrider_append_flush_seconds",
+                "From sending a flush to its commit.",
+            ),
+            pages: counter("postrider_read_pages_total", "Pages read from the database."),
+            cached_pages: counter(
+                "postrider_read_cached_pages_total",
+                "Pages answered from the tail cache.",
+            ),
+            parked: gauge("postrider_read_parked", "Reads that wait for a message now."),
+        }
     }
 }

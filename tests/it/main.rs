@@ -9,5 +9,6 @@ mod deploy;
 mod docs;
 mod history;
 mod postgres;
+mod store;
 mod support;
 mod topics;

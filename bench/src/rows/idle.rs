@@ -187,7 +187,7 @@ async fn watched(address: SocketAddr, index: usize, shared: Arc<Shared>) {
 
 async fn poll(address: SocketAddr, index: usize, shared: &Shared) -> Result<()> {
     sleep(RAMP.mul_f64(index as f64 / TOPICS as f64)).await;
-    let path = format!("/v1/topics/idle-{index}/partitions/0/messages?from=latest&wait=30s");
+    let path = format!("/v1/topics/idle-{index}/partitions/0/messages?from=0&wait=30s");
     let request = payload::request(address, "GET", &path, "");
     let mut connection = Connection::open(address).await.context("connecting")?;
     loop {

@@ -12,7 +12,7 @@ use utoipa::IntoParams;
 
 use super::{
     publish::gone,
-    topics::{catalog_problem, name},
+    topics::{lookup_problem, name},
 };
 use crate::{
     api::{
@@ -98,7 +98,7 @@ async fn poll(
     // Twice: what this node has in memory may be a topic that was made again since.
     for fresh in [false, true] {
         let topic = state.catalog.topic(tenant, name).await;
-        let topic = topic.map_err(|error| catalog_problem(error, name))?;
+        let topic = topic.map_err(|error| lookup_problem(error, name))?;
         let partition = path.partition.parse::<u32>().ok();
         let id = partition.and_then(|number| topic.partitions.get(number as usize));
         let (Some(partition), Some(id)) = (partition, id) else {
@@ -127,13 +127,7 @@ fn read_problem(error: ReadError, name: &Name) -> Problem {
         )
         .fact("low_watermark", low)
         .fact("high_watermark", high),
-        ReadError::Store(error) => match Problem::of_store(&error) {
-            // A read has no effect that could be unknown.
-            problem if problem.code == ErrorCode::OutcomeUnknown => {
-                Problem::new(ErrorCode::DatabaseUnavailable, "the database cannot be reached")
-            }
-            problem => problem,
-        },
+        ReadError::Store(error) => Problem::of_read(&error),
         ReadError::Unsettled(_) | ReadError::Unfinished => {
             tracing::error!(topic = %name, %error, "a read failed");
             Problem::new(ErrorCode::Internal, "the read failed")

@@ -20,6 +20,7 @@ use crate::{
         AppState,
         error::{ErrorCode, Problem},
         extract::{Object, json_problem},
+        layers::RequestId,
         message::{self, MessageIn, RequestRecords},
     },
     catalog::Topic,
@@ -44,6 +45,7 @@ pub(super) async fn publish(
     tenant: TenantId,
     name: Name,
     body: Bytes,
+    request_id: RequestId,
 ) -> Result<Response, Problem> {
     let mut upload = Upload { state, tenant, name, body, line: 0, committed: 0, bad: None };
     let first = match upload.next().await {
@@ -54,14 +56,14 @@ pub(super) async fn publish(
         Some(Err((problem, 0))) => return Err(problem),
         Some(first) => first,
     };
-    let lines = stream::unfold(Some((upload, Some(first))), |step| async {
-        let (mut upload, ready) = step?;
+    let lines = stream::unfold(Some((upload, Some(first), request_id)), |step| async {
+        let (mut upload, ready, request_id) = step?;
         let chunk = match ready {
             Some(chunk) => chunk,
             None => upload.next().await?,
         };
-        let (text, ended) = written(chunk);
-        let rest = if ended { None } else { Some((upload, None)) };
+        let (text, ended) = written(chunk, &request_id);
+        let rest = if ended { None } else { Some((upload, None, request_id)) };
         Some((Ok::<_, std::convert::Infallible>(text), rest))
     });
     let kind = HeaderValue::from_static("application/x-ndjson");
@@ -71,7 +73,7 @@ pub(super) async fn publish(
 
 type Chunk = Result<Published, (Problem, usize)>;
 
-fn written(chunk: Chunk) -> (Bytes, bool) {
+fn written(chunk: Chunk, request_id: &RequestId) -> (Bytes, bool) {
     match chunk {
         Ok(published) => {
             let mut text = String::new();
@@ -85,7 +87,8 @@ fn written(chunk: Chunk) -> (Bytes, bool) {
             (text.into(), false)
         }
         Err((problem, _)) => {
-            let problem = serde_json::to_string(&problem.body("")).expect("plain JSON");
+            let problem =
+                serde_json::to_string(&problem.body(request_id.as_str())).expect("plain JSON");
             (format!("{{\"error\":{problem}}}\n").into(), true)
         }
     }
@@ -102,6 +105,7 @@ impl Upload {
         if lines.is_empty() {
             return None;
         }
+        let bytes = lines.iter().map(|(_, line)| line.len()).sum();
         let bad = Mutex::new(None);
         let was_refused = AtomicBool::new(false);
         let records = |topic: &Topic, keyless| {
@@ -120,7 +124,7 @@ impl Upload {
                 }
             }
         };
-        let published = publish_records(&self.state, self.tenant, &self.name, records).await;
+        let published = publish_records(&self.state, self.tenant, &self.name, bytes, records).await;
         self.bad = bad.into_inner().unwrap_or_else(PoisonError::into_inner);
         let before = self.committed;
         if let Ok(published) = &published {

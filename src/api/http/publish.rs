@@ -11,13 +11,14 @@ use utoipa::ToSchema;
 
 use super::{
     ndjson,
-    topics::{catalog_problem, name},
+    topics::{catalog_problem, lookup_problem, name},
 };
 use crate::{
     api::{
         AppState,
-        error::{ErrorCode, Problem},
+        error::{ErrorCode, Problem, ProblemBody},
         extract::{MediaKind, Object, PathParams, ReadBody, json_problem},
+        layers::RequestId,
         message::{self, PublishIn, RequestRecords},
     },
     auth::Principal,
@@ -109,10 +110,13 @@ impl From<Problem> for Failed {
     request_body(content(
         (PublishSchema = "application/json"),
         (NewMessage = "application/x-ndjson"))),
-    responses((status = 200, description = "The messages are committed.", body = PublishAnswer)))]
+    responses((status = 200, description = "The messages are committed.", body = PublishAnswer),
+        (status = 504, description = "It may have happened: the database did not say.",
+            body = ProblemBody, content_type = "application/problem+json")))]
 pub async fn publish_messages(
     principal: Principal,
     State(state): State<AppState>,
+    request_id: RequestId,
     PathParams(topic): PathParams<String>,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -122,9 +126,14 @@ pub async fn publish_messages(
     match body.media {
         MediaKind::Absent | MediaKind::Json | MediaKind::Form => {
             let records = |topic: &Topic, keyless| parse(&body.bytes, topic, keyless);
-            publish(&state, principal.tenant, &name, records).await.map(IntoResponse::into_response)
+            let bytes = body.bytes.len();
+            publish(&state, principal.tenant, &name, bytes, records)
+                .await
+                .map(IntoResponse::into_response)
         }
-        MediaKind::Ndjson => ndjson::publish(state, principal.tenant, name, body.bytes).await,
+        MediaKind::Ndjson => {
+            ndjson::publish(state, principal.tenant, name, body.bytes, request_id).await
+        }
         MediaKind::Other => Err(Problem::new(
             ErrorCode::UnsupportedMediaType,
             format!(
@@ -145,7 +154,9 @@ pub async fn publish_messages(
     params(("topic" = String, Path, description = "The topic's name."),
         ("Postrider-Key" = Option<String>, Header, description = "The key.")),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 200, description = "The message is committed.", body = PublishAnswer)))]
+    responses((status = 200, description = "The message is committed.", body = PublishAnswer),
+        (status = 504, description = "It may have happened: the database did not say.",
+            body = ProblemBody, content_type = "application/problem+json")))]
 pub async fn publish_raw(
     principal: Principal,
     State(state): State<AppState>,
@@ -158,7 +169,8 @@ pub async fn publish_raw(
     let body = ReadBody::from_request(request, &state).await?;
     let kind = raw_kind(&headers, &body)?;
     let records = |topic: &Topic, keyless| raw(&headers, kind, &body.bytes, topic, keyless);
-    publish(&state, principal.tenant, &name, records).await.map(IntoResponse::into_response)
+    let bytes = body.bytes.len();
+    publish(&state, principal.tenant, &name, bytes, records).await.map(IntoResponse::into_response)
 }
 
 fn refuse_later_headers(headers: &HeaderMap) -> Result<(), Problem> {
@@ -224,14 +236,15 @@ pub(super) async fn publish(
     state: &AppState,
     tenant: TenantId,
     name: &Name,
+    bytes: usize,
     records: impl Fn(&Topic, u32) -> Result<RequestRecords, Problem>,
 ) -> Result<Published, Problem> {
     let mut last = PublishError::Unavailable;
     let mut is_fresh = false;
     for _ in 0..TRIES {
         let topic = state.catalog.topic(tenant, name).await;
-        let topic = topic.map_err(|error| catalog_problem(error, name))?;
-        match publish_once(state, &topic, &records).await {
+        let topic = topic.map_err(|error| lookup_problem(error, name))?;
+        match publish_once(state, &topic, bytes, &records).await {
             Ok(published) => return Ok(published),
             Err(Failed::Request(problem)) if depends_on_topic(&problem) && !is_fresh => {
                 state.catalog.forget(tenant, name);
@@ -257,6 +270,7 @@ pub(super) fn depends_on_topic(problem: &Problem) -> bool {
 async fn publish_once(
     state: &AppState,
     topic: &Topic,
+    bytes: usize,
     records: &impl Fn(&Topic, u32) -> Result<RequestRecords, Problem>,
 ) -> Result<Published, Failed> {
     let settings = &topic.settings;
@@ -266,7 +280,7 @@ async fn publish_once(
         compression: settings.compression,
     };
     let keyless = match settings.keyless {
-        Keyless::Sticky => state.publisher.flush_number(lane).wrapping_add(topic.id.0 as u64),
+        Keyless::Sticky => state.publisher.sticky_turn(lane, bytes).wrapping_add(topic.id.0 as u64),
         Keyless::RoundRobin => state.publisher.next_turn(),
     };
     let keyless = (keyless % u64::from(settings.partitions)) as u32;

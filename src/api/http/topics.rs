@@ -13,7 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::{
     api::{
         AppState,
-        error::{ErrorCode, FieldError, Problem},
+        error::{ErrorCode, FieldError, Problem, ProblemBody},
         extract::{Object, PathParams, QueryParams, ReadBody, json_problem, require_json},
         http::topic_settings::{TopicPatch, differences, patched, regrown},
     },
@@ -122,6 +122,14 @@ pub(super) fn catalog_problem(error: CatalogError, name: &Name) -> Problem {
     }
 }
 
+/// The same for those who only read: what was lost on the way had no effect.
+pub(super) fn lookup_problem(error: CatalogError, name: &Name) -> Problem {
+    match error {
+        CatalogError::Store(error) => Problem::of_read(&error),
+        other => catalog_problem(other, name),
+    }
+}
+
 /// A body that may be left out.
 async fn patch_body(
     state: &AppState,
@@ -145,7 +153,11 @@ async fn patch_body(
     params(("topic" = String, Path, description = "The topic's name.")),
     request_body(content = TopicPatch, description = "Settings; all are optional."),
     responses((status = 201, description = "The topic was made.", body = TopicOut),
-        (status = 200, description = "The topic stands as described.", body = TopicOut)))]
+        (status = 200, description = "The topic stands as described.", body = TopicOut),
+        (status = 409, description = "A topic of that name stands with other settings.",
+            body = ProblemBody, content_type = "application/problem+json"),
+        (status = 504, description = "It may have happened: the database did not say.",
+            body = ProblemBody, content_type = "application/problem+json")))]
 pub async fn put_topic(
     principal: Principal,
     State(state): State<AppState>,
@@ -165,7 +177,7 @@ pub async fn put_topic(
         .catalog
         .topic(principal.tenant, &name)
         .await
-        .map_err(|error| catalog_problem(error, &name))?;
+        .map_err(|error| lookup_problem(error, &name))?;
     let errors =
         if status == StatusCode::OK { differences(&standing.settings, &patch) } else { Vec::new() };
     if errors.is_empty() {
@@ -189,7 +201,7 @@ pub async fn get_topic(
 ) -> Result<Json<TopicOut>, Problem> {
     let name = name(&topic)?;
     let topic = state.catalog.topic(principal.tenant, &name).await;
-    let topic = topic.map_err(|error| catalog_problem(error, &name))?;
+    let topic = topic.map_err(|error| lookup_problem(error, &name))?;
     Ok(Json(TopicOut::from(&*topic)))
 }
 
@@ -200,7 +212,9 @@ pub async fn get_topic(
 #[utoipa::path(patch, path = "/v1/topics/{topic}", operation_id = "patch_topic", tag = "topics",
     params(("topic" = String, Path, description = "The topic's name.")),
     request_body(content = TopicPatch, description = "The settings to change."),
-    responses((status = 200, description = "The topic as it is now.", body = TopicOut)))]
+    responses((status = 200, description = "The topic as it is now.", body = TopicOut),
+        (status = 504, description = "It may have happened: the database did not say.",
+            body = ProblemBody, content_type = "application/problem+json")))]
 pub async fn patch_topic(
     principal: Principal,
     State(state): State<AppState>,
@@ -213,7 +227,7 @@ pub async fn patch_topic(
     let altered = state.catalog.alter(principal.tenant, name.clone(), change).await;
     altered.map_err(|error| catalog_problem(error, &name))??;
     let topic = state.catalog.topic(principal.tenant, &name).await;
-    let topic = topic.map_err(|error| catalog_problem(error, &name))?;
+    let topic = topic.map_err(|error| lookup_problem(error, &name))?;
     Ok(Json(TopicOut::from(&*topic)))
 }
 
@@ -224,7 +238,9 @@ pub async fn patch_topic(
 #[utoipa::path(delete, path = "/v1/topics/{topic}", operation_id = "delete_topic",
     tag = "topics",
     params(("topic" = String, Path, description = "The topic's name.")),
-    responses((status = 204, description = "The topic is gone.")))]
+    responses((status = 204, description = "The topic is gone."),
+        (status = 504, description = "It may have happened: the database did not say.",
+            body = ProblemBody, content_type = "application/problem+json")))]
 pub async fn delete_topic(
     principal: Principal,
     State(state): State<AppState>,
@@ -257,7 +273,7 @@ pub async fn list_topics(
     // One more than the page tells whether there is another.
     let listed = state.catalog.list(principal.tenant, &params.prefix, &after, size + 1).await;
     let mut topics = listed.map_err(|error| match error {
-        CatalogError::Store(error) => Problem::of_store(&error),
+        CatalogError::Store(error) => Problem::of_read(&error),
         other => Problem::new(ErrorCode::Internal, other.to_string()),
     })?;
     let more = topics.len() > size as usize;

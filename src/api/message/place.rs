@@ -12,7 +12,10 @@ use smallvec::SmallVec;
 
 use super::write::{Field, HeaderIn, MessageIn, Text};
 use crate::{
-    api::error::{ErrorCode, Problem},
+    api::{
+        error::{ErrorCode, Problem},
+        extract::too_deep_at,
+    },
     catalog::Topic,
     model::limits,
     publish::partition_of_key,
@@ -203,26 +206,11 @@ pub fn check_depth(json: &[u8]) -> Result<(), Refused> {
     if json.len() <= 2 * limits::JSON_DEPTH_MAX {
         return Ok(());
     }
-    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
-    for byte in json {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'[' | b'{' if !in_string => {
-                depth += 1;
-                if depth > limits::JSON_DEPTH_MAX {
-                    let detail =
-                        format!("a value is nested at most {} deep", limits::JSON_DEPTH_MAX);
-                    let code = ErrorCode::Malformed;
-                    return Err(Refused { code, field: "/value", detail });
-                }
-            }
-            b']' | b'}' if !in_string => depth -= 1,
-            _ => {}
-        }
+    if too_deep_at(json).is_none() {
+        return Ok(());
     }
-    Ok(())
+    let detail = format!("a value is nested at most {} deep", limits::JSON_DEPTH_MAX);
+    Err(Refused { code: ErrorCode::Malformed, field: "/value", detail })
 }
 
 type HeaderList<'m> = SmallVec<[(&'m str, Cow<'m, [u8]>); 2]>;

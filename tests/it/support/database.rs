@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use postrider::store::connect::Target;
+use postrider::store::{self, connect::Target};
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
 use super::server::{self, TEMPLATE};
@@ -22,6 +22,15 @@ impl TestDatabase {
     /// One without anything in it.
     pub async fn empty() -> Self {
         Self::copy_of("template1").await
+    }
+
+    /// One with the schema and without buckets, each of which will take in only `window`.
+    pub async fn with_windows(window: &str) -> Self {
+        let database = Self::empty().await;
+        store::migrate::run(&mut database.connect().await).await.expect("migrated");
+        let sql = "update postrider.retention_classes set bucket_window = interval '{}'";
+        database.run(&sql.replace("{}", window)).await;
+        database
     }
 
     async fn copy_of(template: &str) -> Self {

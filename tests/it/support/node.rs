@@ -65,6 +65,12 @@ impl Node {
         Client::new(&format!("http://{}", self.address))
     }
 
+    /// Waits for an end that it comes to by itself.
+    pub async fn ended(mut self) -> anyhow::Result<()> {
+        let served = self.served.take().expect("ends once");
+        soon("the node ends", served).await.expect("no panic")
+    }
+
     /// Drains it and waits for its end.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         self.lifecycle.stop();

@@ -1,0 +1,9 @@
+//! The log in PostgreSQL: buckets, retention, plans, migrations.
+
+mod clocks;
+mod long_readers;
+mod migrations;
+mod plans;
+mod retention;
+mod schema;
+mod torture;
