@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 
 use crate::{
     lifecycle::Lifecycle,
@@ -36,6 +36,9 @@ pub enum CatalogError {
     /// The database did not answer as it should.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Nothing happened: other changes were in the way for too long.
+    #[error("too many changes of topics are waiting")]
+    Overloaded,
     /// The change was begun and its task ended without a word.
     #[error("the change was not finished")]
     Unfinished,
@@ -54,6 +57,9 @@ struct Shared {
     log: Log,
     topics: RwLock<HashMap<TenantId, HashMap<Name, Arc<Topic>>>>,
     generation: AtomicU64,
+    /// One change at a time: the catalog lock lets no more through, and those that wait for it
+    /// would hold every connection of the pool.
+    turn: Arc<Semaphore>,
 }
 
 impl Catalog {
@@ -61,7 +67,8 @@ impl Catalog {
     pub fn new(log: Log, lifecycle: Lifecycle) -> Self {
         let database = log.database().clone();
         let (topics, generation) = (RwLock::default(), AtomicU64::new(0));
-        Self { shared: Arc::new(Shared { database, lifecycle, log, topics, generation }) }
+        let turn = Arc::new(Semaphore::new(1));
+        Self { shared: Arc::new(Shared { database, lifecycle, log, topics, generation, turn }) }
     }
 
     /// Follows the changes that other nodes make, until the node stops.
@@ -108,12 +115,20 @@ impl Catalog {
         done.unwrap_or_else(|_| Err(StoreError::Unreachable("no answer".to_owned())))
     }
 
-    /// Makes a change in a task of its own, which goes on though nobody wait for it any more.
+    /// Makes a change in a task of its own, which goes on though nobody wait for it any more. A
+    /// caller that vanishes before its turn gives it up.
     async fn change<T: Send + 'static>(
         &self,
         change: impl Future<Output = Result<T, CatalogError>> + Send + 'static,
     ) -> Result<T, CatalogError> {
-        let task = self.shared.lifecycle.spawn(change);
+        let turn = Arc::clone(&self.shared.turn).acquire_owned();
+        let Ok(Ok(turn)) = timeout(limits::CATALOG_TURN_TIMEOUT, turn).await else {
+            return Err(CatalogError::Overloaded);
+        };
+        let task = self.shared.lifecycle.spawn(async move {
+            let _turn = turn;
+            change.await
+        });
         match timeout(limits::DATABASE_ANSWER_TIMEOUT, task).await {
             Ok(done) => done.unwrap_or(Err(CatalogError::Unfinished)),
             Err(_) => Err(StoreError::Lost("no answer".to_owned()).into()),

@@ -4,13 +4,16 @@
 //! been, the database is asked itself.
 
 use std::{
+    collections::VecDeque,
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::Instant,
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    task::yield_now,
+    time::{Instant, timeout},
 };
 
 use super::{Log, Page, Partition, ReadRequest};
@@ -19,10 +22,14 @@ use crate::model::limits;
 /// How long a fetched page is good for.
 const FRESH: Duration = Duration::from_secs(1);
 
+/// Pages that wait for one reader.
+const DEPTH: usize = 2;
+
 /// What one partition has of pages fetched ahead.
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
     state: Mutex<State>,
+    fetched: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -31,7 +38,9 @@ struct State {
     expected: Option<i64>,
     /// The highest low watermark that was told.
     low: i64,
-    page: Option<Fetched>,
+    /// What is being fetched at the moment.
+    fetching: Option<ReadRequest>,
+    pages: VecDeque<Fetched>,
 }
 
 #[derive(Debug)]
@@ -52,53 +61,109 @@ impl Default for AheadBudget {
     }
 }
 
+/// The request that goes on where `page` ends, if there is more.
+fn sequel(request: ReadRequest, page: &Page) -> Option<ReadRequest> {
+    let last = page.batches.last()?.last_offset + 1;
+    let from = last.min(request.from + i64::from(request.limit));
+    (from < page.watermarks.high).then_some(ReadRequest { from, limit: request.limit })
+}
+
 impl Ahead {
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The page that was fetched for this request, once.
-    pub(super) fn take(&self, request: ReadRequest) -> Option<Page> {
-        let mut state = self.lock();
-        let fetched = state.page.take_if(|fetched| fetched.request == request)?;
-        let is_good = fetched.at.elapsed() < FRESH && fetched.page.watermarks.low >= state.low;
-        is_good.then_some(fetched.page)
+    /// The page that was fetched for this request, once. One that is being fetched is waited for.
+    pub(super) async fn take(&self, request: ReadRequest) -> Option<Page> {
+        loop {
+            let mut fetched = pin!(self.fetched.notified());
+            fetched.as_mut().enable();
+            {
+                let mut state = self.lock();
+                while let Some(first) = state.pages.pop_front() {
+                    let is_good = first.request == request
+                        && first.at.elapsed() < FRESH
+                        && first.page.watermarks.low >= state.low;
+                    if is_good {
+                        return Some(first.page);
+                    }
+                }
+                if state.fetching != Some(request) {
+                    return None;
+                }
+            }
+            fetched.await;
+        }
     }
 
-    /// Notes a page that is served. Returns the request to expect next, if this one was expected
-    /// itself and there is more.
+    /// Notes a page that is served. Returns what to fetch next, if this one was expected itself,
+    /// there is more, and nobody fetches yet.
     fn note(&self, request: ReadRequest, page: &Page) -> Option<ReadRequest> {
         let mut state = self.lock();
         state.low = state.low.max(page.watermarks.low);
-        let last = page.batches.last()?.last_offset + 1;
-        let next = last.min(request.from + i64::from(request.limit));
-        let was_expected = state.expected.replace(next) == Some(request.from);
-        let is_sequel = was_expected && next < page.watermarks.high;
-        is_sequel.then_some(ReadRequest { from: next, limit: request.limit })
+        let next = sequel(request, page);
+        let was_expected = state.expected == Some(request.from);
+        state.expected = next.map(|next| next.from);
+        if !was_expected || state.fetching.is_some() || state.pages.len() >= DEPTH {
+            return None;
+        }
+        let newest = state.pages.back();
+        let next = newest.map_or(next, |newest| sequel(newest.request, &newest.page))?;
+        state.fetching = Some(next);
+        Some(next)
     }
 
-    /// Lets go of a page that nobody asked for.
+    /// Keeps a fetched page, and says what to fetch after it.
+    fn keep(&self, fetched: Option<Fetched>) -> Option<ReadRequest> {
+        let mut state = self.lock();
+        state.fetching = None;
+        if let Some(fetched) = fetched {
+            let next = sequel(fetched.request, &fetched.page);
+            // Without a sequel the page touches the end of the log, where it may be old already.
+            if next.is_some() {
+                state.pages.push_back(fetched);
+                state.fetching = next.filter(|_| state.pages.len() < DEPTH);
+            }
+        }
+        let next = state.fetching;
+        drop(state);
+        self.fetched.notify_waiters();
+        next
+    }
+
+    /// Lets go of pages that nobody asked for.
     pub(super) fn forget_stale(&self) {
-        self.lock().page.take_if(|fetched| fetched.at.elapsed() >= FRESH);
+        self.lock().pages.retain(|fetched| fetched.at.elapsed() < FRESH);
     }
 }
 
 impl Log {
-    /// Notes a page that is served and fetches the next one where it will probably be asked for.
-    pub(super) fn read_ahead(&self, partition: &Arc<Partition>, request: ReadRequest, page: &Page) {
-        let Some(next) = partition.ahead().note(request, page) else { return };
-        let budget = Arc::clone(&self.shared.ahead.0);
-        let Ok(share) = budget.try_acquire_owned() else { return };
+    /// Notes a page that is served and fetches the next ones where they will probably be asked
+    /// for.
+    pub(super) async fn read_ahead(
+        &self,
+        partition: &Arc<Partition>,
+        request: ReadRequest,
+        page: &Page,
+    ) {
+        let Some(mut next) = partition.ahead().note(request, page) else { return };
         let (log, partition) = (self.clone(), Arc::clone(partition));
         self.shared.lifecycle.spawn(async move {
-            let at = Instant::now();
-            // What cannot be read now is told to whoever asks for it.
-            let Ok(page) = log.read(&partition, next).await else { return };
-            let end = page.batches.last().map(|batch| batch.last_offset + 1);
-            if end.is_some_and(|end| end < page.watermarks.high) {
-                let fetched = Fetched { request: next, page, at, _share: share };
-                partition.ahead().lock().page = Some(fetched);
+            loop {
+                let fetched = log.fetch(&partition, next).await;
+                let Some(after) = partition.ahead().keep(fetched) else { return };
+                next = after;
             }
         });
+        // The database works on it while this page is written.
+        yield_now().await;
+    }
+
+    /// A page, if there is room for it; what cannot be read now is told to whoever asks for it.
+    async fn fetch(&self, partition: &Partition, request: ReadRequest) -> Option<Fetched> {
+        let share = Arc::clone(&self.shared.ahead.0).try_acquire_owned().ok()?;
+        let at = Instant::now();
+        let page = timeout(FRESH, self.read(partition, request)).await.ok()?.ok()?;
+        Some(Fetched { request, page, at, _share: share })
     }
 }

@@ -101,7 +101,7 @@ impl Log {
             LOG.cached_pages.increment(1);
             return Ok(page);
         }
-        let page = match partition.ahead().take(request) {
+        let page = match partition.ahead().take(request).await {
             Some(page) => page,
             None => {
                 let (log, partition) = (self.clone(), Arc::clone(partition));
@@ -112,7 +112,7 @@ impl Log {
         if page.batches.is_empty() {
             watch.remember(page.watermarks);
         }
-        self.read_ahead(partition, request, &page);
+        self.read_ahead(partition, request, &page).await;
         Ok(page)
     }
 

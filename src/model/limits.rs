@@ -82,6 +82,8 @@ pub const DATABASE_CONNECTIONS: u32 = 6;
 pub const DATABASE_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a request waits for the database's answer, a connection included.
 pub const DATABASE_ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long a change of a topic waits for those before it.
+pub const CATALOG_TURN_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long one host of a database URL may take to let a session in.
 pub const DATABASE_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a node asks what other nodes appended.

@@ -2,7 +2,10 @@
 //! [`limits::NDJSON_COMMIT_LINES`] lines. Each committed line is answered by one line; the first
 //! bad one ends the answer with its problem, and what was answered before stands.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use axum::{
     body::{Body, Bytes},
@@ -11,7 +14,7 @@ use axum::{
 };
 use futures_util::stream;
 
-use super::publish::{Published, publish as publish_records};
+use super::publish::{Published, depends_on_topic, publish as publish_records};
 use crate::{
     api::{
         AppState,
@@ -104,10 +107,17 @@ impl Upload {
         }
         let bytes = lines.iter().map(|(_, line)| line.len()).sum();
         let bad = Mutex::new(None);
+        let was_refused = AtomicBool::new(false);
         let records = |topic: &Topic, keyless| {
             let (records, problem) = sort(&lines, topic, keyless);
             match problem {
                 Some(problem) if records.placed.is_empty() => Err(problem),
+                // Refused once, so that it is sorted anew by the topic as it stands.
+                Some(problem)
+                    if depends_on_topic(&problem) && !was_refused.swap(true, Ordering::Relaxed) =>
+                {
+                    Err(problem)
+                }
                 problem => {
                     *bad.lock().unwrap_or_else(PoisonError::into_inner) = problem;
                     Ok(records)

@@ -240,11 +240,16 @@ pub(super) async fn publish(
     records: impl Fn(&Topic, u32) -> Result<RequestRecords, Problem>,
 ) -> Result<Published, Problem> {
     let mut last = PublishError::Unavailable;
+    let mut is_fresh = false;
     for _ in 0..TRIES {
         let topic = state.catalog.topic(tenant, name).await;
         let topic = topic.map_err(|error| lookup_problem(error, name))?;
         match publish_once(state, &topic, bytes, &records).await {
             Ok(published) => return Ok(published),
+            Err(Failed::Request(problem)) if depends_on_topic(&problem) && !is_fresh => {
+                state.catalog.forget(tenant, name);
+                is_fresh = true;
+            }
             Err(Failed::Request(problem)) => return Err(problem),
             Err(Failed::Publish(error @ (PublishError::Moved(_) | PublishError::Gone(_)))) => {
                 state.catalog.forget(tenant, name);
@@ -254,6 +259,12 @@ pub(super) async fn publish(
         }
     }
     Err(publish_problem(&last, name))
+}
+
+/// Whether the topic's settings are what makes the request wrong: another node may have answered
+/// a change of them that this one has not heard of.
+pub(super) fn depends_on_topic(problem: &Problem) -> bool {
+    matches!(problem.code, ErrorCode::PartitionOutOfRange | ErrorCode::MessageTooLarge)
 }
 
 async fn publish_once(

@@ -115,6 +115,9 @@ pub(super) fn catalog_problem(error: CatalogError, name: &Name) -> Problem {
             Problem::new(ErrorCode::AlreadyExists, format!("a topic `{name}` stands already"))
         }
         CatalogError::Store(error) => Problem::of_store(&error),
+        CatalogError::Overloaded => {
+            Problem::new(ErrorCode::Overloaded, "too many changes of topics are waiting")
+        }
         CatalogError::Unfinished => Problem::new(ErrorCode::Internal, "the change was cut short"),
     }
 }

@@ -66,7 +66,8 @@ impl Message {
         Self { key, partition, kind, text }
     }
 
-    fn fingerprint(&self) -> u64 {
+    /// Its number in the history.
+    pub fn fingerprint(&self) -> u64 {
         known(self.key.as_deref(), self.kind, &self.text)
     }
 
@@ -170,6 +171,7 @@ struct Standing {
 
 #[derive(Deserialize)]
 struct Problem {
+    code: String,
     effect: String,
     #[serde(default)]
     low_watermark: Option<i64>,
@@ -211,13 +213,11 @@ impl Found<'_> {
     }
 }
 
-/// A standing read as its client goes on from it.
+/// Where a client goes on after a read.
 #[derive(Clone, Copy, Debug)]
 pub struct Stand {
-    /// Where the next page begins.
+    /// Where the next page begins: the low watermark, when a read was out of range.
     pub next: i64,
-    /// The low watermark.
-    pub low: i64,
     /// The high watermark.
     pub high: i64,
 }
@@ -277,7 +277,10 @@ impl Client {
         let fates = match answer {
             Err(Lost::Unsent) => return false,
             Err(Lost::Unanswered) => vec![Fate::Info; messages.len()],
-            Ok(response) => fates(&response, messages.len(), form),
+            Ok(response) => {
+                self.note(&response);
+                fates(&response, messages.len(), form)
+            }
         };
         let all = fates.iter().all(|fate| matches!(fate, Fate::Ok { .. }));
         let payloads = messages.iter().map(Message::fingerprint);
@@ -289,6 +292,14 @@ impl Client {
             messages: payloads.zip(fates).collect(),
         });
         all
+    }
+
+    fn note(&self, response: &Response) {
+        if response.status != 200 {
+            let problem = serde_json::from_slice::<Problem>(&response.body);
+            let code = problem.map_or_else(|_| "no problem".to_owned(), |problem| problem.code);
+            self.recorder.note(&format!("{} {code}", response.status));
+        }
     }
 
     /// Reads a page, and writes it down.
@@ -307,12 +318,14 @@ impl Client {
         let started = self.recorder.now();
         let answer = self.ask(node, &Request::get(&target)).await;
         let ended = self.recorder.now();
-        let seen = answer.map_or(Seen::Nothing, |response| seen(&response));
+        let seen = answer.map_or(Seen::Nothing, |response| {
+            self.note(&response);
+            seen(&response)
+        });
         let stand = match &seen {
-            Seen::Page { next, low, high, .. } => {
-                Some(Stand { next: *next, low: *low, high: *high })
-            }
-            Seen::OutOfRange { .. } | Seen::Nothing => None,
+            Seen::Page { next, high, .. } => Some(Stand { next: *next, high: *high }),
+            Seen::OutOfRange { low, high } => Some(Stand { next: *low, high: *high }),
+            Seen::Nothing => None,
         };
         let topic = topic.id;
         self.recorder.read(Read { topic, partition, from, limit, started, ended, seen, is_final });

@@ -1,6 +1,8 @@
 //! kill -9 of a node, of a backend and of the postmaster under load. A round heals, reads
 //! everything and is judged; one with fewer than 10,000 acknowledged messages is no round.
 
+use std::time::Instant;
+
 use rand::Rng;
 
 use super::{
@@ -33,6 +35,7 @@ async fn rounds_of(mut rig: Rig, fault: Fault) {
 /// One round: load, fault, more load, judgement. Returns of how many messages nobody knew.
 async fn one_round(rig: &mut Rig, fault: Fault, seed: u64) -> usize {
     let mut random = stream(seed, "faults");
+    let begun = Instant::now();
     let recorder = Recorder::new(seed);
     let name = format!("{fault:?}-{seed:x}").to_lowercase();
     let settings = random_settings(&mut random, 4);
@@ -45,7 +48,7 @@ async fn one_round(rig: &mut Rig, fault: Fault, seed: u64) -> usize {
     load.acked((recorder.acked() + 2_000).max(ACKED_MIN)).await;
     let history = load.judge(0).await;
     let extent = history.extent();
-    println!("{fault:?} seed {seed}: {extent:?}");
+    println!("{fault:?} seed {seed} in {:?}: {extent:?}", begun.elapsed());
     assert!(extent.acked >= ACKED_MIN, "an empty round: {extent:?}");
     assert!(extent.finally >= extent.acked && extent.pages > 0, "{extent:?}");
     extent.unknown

@@ -117,20 +117,41 @@ impl Load {
         .await;
     }
 
-    /// Ends the load, reads everything once more and judges.
-    pub async fn judge(mut self, node: usize) -> History {
+    /// Follows one more partition of a topic, on any of these nodes.
+    pub fn follow(&mut self, plan: &Plan, topic: &Arc<Topic>, partition: u32) {
+        let worker = Worker {
+            client: Client::new(&self.addresses, &self.recorder),
+            random: stream(plan.seed, &format!("follower {} {partition}", topic.id)),
+            nodes: plan.read_on.clone(),
+            until: Instant::now() + LOAD_TIME_MAX,
+            stop: self.stop.clone(),
+        };
+        self.tasks.spawn(worker.follow(Arc::clone(topic), partition));
+    }
+
+    /// Ends the load.
+    pub async fn end(&mut self) {
         self.stop.cancel();
         while let Some(ended) = self.tasks.join_next().await {
             ended.expect("a load does not panic");
         }
+    }
+
+    /// Ends the load and reads everything once more through one node, within `patience` for each
+    /// partition. Whatever is not read by then is missing in the history.
+    pub async fn finish(&mut self, node: usize, patience: Duration) {
+        self.end().await;
         for topic in &self.topics {
             let mut client = Client::new(&self.addresses, &self.recorder);
             for partition in 0..topic.partitions.load(Ordering::Relaxed) {
-                timeout(PATIENCE, drain(&mut client, node, topic, partition))
-                    .await
-                    .expect("the log is read to its end in time");
+                let _ = timeout(patience, drain(&mut client, node, topic, partition)).await;
             }
         }
+    }
+
+    /// Ends the load, reads everything once more and judges.
+    pub async fn judge(mut self, node: usize) -> History {
+        self.finish(node, PATIENCE).await;
         self.recorder.verdict().unwrap_or_else(|broken| panic!("{broken}"))
     }
 }

@@ -6,8 +6,13 @@
 //! test ends, also by a panic.
 
 mod client;
+mod drops;
 mod kills;
 mod load;
+mod mixed;
+mod pauses;
+mod planted;
+mod proxy;
 mod rig;
 mod wire;
 

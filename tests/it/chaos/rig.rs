@@ -11,7 +11,7 @@ use std::{
 use postrider::{postgres, store::connect::Target};
 use rand::{rngs::StdRng, seq::IndexedRandom};
 use rustix::process::{Pid, Signal, kill_process};
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
 use tempfile::TempDir;
 use tokio::task::block_in_place;
 
@@ -22,13 +22,15 @@ use super::{
 };
 use crate::{
     history::Recorder,
-    support::{OwnServer, Process, within},
+    support::{OwnServer, Process, TestDatabase, within},
 };
 
 /// Where the nodes keep their messages.
 enum Backing {
     /// A server of the test's own, which the test starts again when it dies.
     Own(OwnServer),
+    /// A database of the test's own on a server that others use too: nothing of it may die.
+    Shared(TestDatabase),
     /// The one that the only node embeds.
     Embedded(TempDir),
 }
@@ -62,14 +64,25 @@ pub async fn fetched() -> PathBuf {
 impl Rig {
     /// Nodes on a server that is not theirs.
     pub async fn external(count: usize) -> Self {
-        let server = OwnServer::start().await;
+        Self::on(OwnServer::start().await, count).await
+    }
+
+    /// Nodes on a server of the test's own that was prepared by it.
+    pub async fn on(server: OwnServer, count: usize) -> Self {
         let url = server.url().to_owned();
         Self::with(vec!["--database-url".to_owned(), url], Backing::Own(server), count).await
     }
 
-    /// Nodes that come to the server of `inner` by another URL.
-    pub async fn through(server: OwnServer, url: String, count: usize) -> Self {
-        Self::with(vec!["--database-url".to_owned(), url], Backing::Own(server), count).await
+    /// Nodes on a database of the test's own, whose server stays as it is.
+    pub async fn shared(count: usize) -> Self {
+        let database = TestDatabase::new().await;
+        let url = database.url().to_owned();
+        Self::through(database, url, count).await
+    }
+
+    /// The same, where the nodes come to the database by another URL.
+    pub async fn through(database: TestDatabase, url: String, count: usize) -> Self {
+        Self::with(vec!["--database-url".to_owned(), url], Backing::Shared(database), count).await
     }
 
     /// A node with an embedded server, of the programs in `programs`.
@@ -127,6 +140,7 @@ impl Rig {
     pub fn url(&self) -> String {
         match &self.backing {
             Backing::Own(server) => server.url().to_owned(),
+            Backing::Shared(database) => database.url().to_owned(),
             Backing::Embedded(dir) => {
                 let socket = dir.path().join("socket");
                 let socket = socket.to_str().expect("UTF-8").replace('/', "%2F");
@@ -192,9 +206,24 @@ impl Rig {
         self.nodes[node].as_ref().map(Process::log).unwrap_or_default()
     }
 
+    /// Runs statements as the owner of everything.
+    pub async fn run(&self, sql: &str) {
+        let mut session = self.session().await;
+        let done = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut session).await;
+        done.unwrap_or_else(|why| panic!("{sql}: {why}"));
+    }
+
+    /// The only column of a query, numbers.
+    pub async fn numbers(&self, sql: &str) -> Vec<i64> {
+        let query = sqlx::query_scalar(AssertSqlSafe(sql.to_owned()));
+        let rows = query.fetch_all(&mut self.session().await).await;
+        rows.unwrap_or_else(|why| panic!("{sql}: {why}"))
+    }
+
     fn cluster(&self) -> PathBuf {
         match &self.backing {
             Backing::Own(server) => server.cluster(),
+            Backing::Shared(_) => panic!("this server is not the test's own"),
             Backing::Embedded(dir) => dir.path().join("postgres"),
         }
     }
@@ -225,7 +254,7 @@ fn signal(pid: u32, what: Signal) {
 impl Drop for Rig {
     fn drop(&mut self) {
         self.nodes.clear();
-        if matches!(self.backing, Backing::Own(_)) {
+        if !matches!(self.backing, Backing::Embedded(_)) {
             return;
         }
         let since = Instant::now();

@@ -74,7 +74,12 @@ impl Connection {
 
     /// Sends a request and no more.
     pub async fn send(&mut self, request: &Request<'_>) -> io::Result<()> {
-        self.stream.get_mut().write_all(&request.bytes()).await
+        self.send_bytes(&request.bytes()).await
+    }
+
+    /// Sends bytes.
+    pub async fn send_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.get_mut().write_all(bytes).await
     }
 
     /// Sends a request and reads its answer. The caller sets the deadline.

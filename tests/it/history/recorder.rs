@@ -1,6 +1,7 @@
 //! Writing a history down from many tasks, and to a file.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{self, BufRead, BufReader, BufWriter, Write},
     path::{Path, PathBuf},
@@ -28,6 +29,7 @@ struct Shared {
     acked: AtomicUsize,
     unknown: AtomicUsize,
     history: Mutex<History>,
+    notes: Mutex<BTreeMap<String, usize>>,
 }
 
 /// A line of the file.
@@ -43,8 +45,8 @@ impl Recorder {
     /// An empty history of the run that `seed` planned.
     pub fn new(seed: u64) -> Self {
         let (acked, unknown) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let (begun, history) = (Instant::now(), Mutex::default());
-        Self { shared: Arc::new(Shared { begun, seed, acked, unknown, history }) }
+        let (begun, history, notes) = (Instant::now(), Mutex::default(), Mutex::default());
+        Self { shared: Arc::new(Shared { begun, seed, acked, unknown, history, notes }) }
     }
 
     /// The time of the history.
@@ -61,6 +63,17 @@ impl Recorder {
         let mut history = self.lock();
         history.topics.push(Topic { name: name.to_owned(), retention });
         u32::try_from(history.topics.len() - 1).expect("fewer topics than that")
+    }
+
+    /// Counts something that the checker does not ask about, such as a reason to refuse.
+    pub fn note(&self, what: &str) {
+        let mut notes = self.shared.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        *notes.entry(what.to_owned()).or_default() += 1;
+    }
+
+    /// How often each thing was noted.
+    pub fn notes(&self) -> BTreeMap<String, usize> {
+        self.shared.notes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A publish that has ended.
