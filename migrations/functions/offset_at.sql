@@ -3,6 +3,9 @@
 create or replace function postrider.offset_at(of_partition bigint, at timestamptz)
 returns bigint language plpgsql stable
 set search_path = postrider, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
 as $$
 declare
   segment postrider.segments;
