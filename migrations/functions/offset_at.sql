@@ -3,6 +3,9 @@
 create or replace function postrider.offset_at(of_partition bigint, at timestamptz)
 returns bigint language plpgsql stable
 set search_path = postrider, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
 as $$
 declare
   segment postrider.segments;
@@ -16,6 +19,10 @@ begin
   order by s.first_offset desc limit 1;
   if not found then
     return partition_low(of_partition);
+  end if;
+  -- The newest segment outlives its bucket: what it held is gone.
+  if to_regclass('postrider.batches_' || segment.bucket_id) is null then
+    return greatest(segment.end_offset, partition_low(of_partition));
   end if;
   lo := segment.first_offset;
   hi := (segment_end(segment)).end_offset;

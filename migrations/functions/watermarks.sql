@@ -2,6 +2,9 @@
 create or replace function postrider.watermarks(of_partition bigint)
 returns table (low bigint, high bigint) language plpgsql stable
 set search_path = postrider, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
 as $$
 declare
   newest postrider.segments;

@@ -115,6 +115,47 @@ async fn a_dropped_bucket_leaves_nothing_behind() {
     node.stop().await.expect("stops");
 }
 
+/// A bucket goes when it is past the longest limit of all that is in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_keeps_longer_holds_the_bucket_for_all() {
+    let database = TestDatabase::with_windows("1 second").await;
+    let node = Node::on(&database).await;
+    let client = node.client();
+    client.put_topic("orders", json!({"partitions": 1, "retention": "1s"})).await;
+    client.put_topic("held", json!({"partitions": 1, "retention": "1h"})).await;
+    let shared = "select count(*) from (select bucket_id from postrider.segments
+        group by bucket_id having count(*) = 2) s";
+    let mut end = 0;
+    within(LONG, "both have messages in one bucket", async || {
+        client.publish("orders", batch(end, 5)).await;
+        client.publish("held", batch(end, 5)).await;
+        end += 5;
+        (database.number(shared).await > 0).then_some(())
+    })
+    .await;
+    // Later buckets, with `orders` alone, go by.
+    within(LONG, "a later bucket goes", async || {
+        client.publish("orders", batch(end, 5)).await;
+        end += 5;
+        let (low, _) = client.watermarks("orders", 0).await;
+        (low > 5).then_some(())
+    })
+    .await;
+    assert!(database.number(shared).await > 0, "the shared bucket went");
+    let held = client.read_all("held", 0).await;
+    assert!(held.len() >= 5 && held[0]["offset"] == 0, "{held:?}");
+    // Once it keeps no longer than the other, the bucket goes.
+    let shorter = json!({"retention": "1s"});
+    let changed = client.json(reqwest::Method::PATCH, "/v1/topics/held", &shorter).await;
+    assert_eq!(changed.status, 200);
+    within(LONG, "the shared bucket goes", async || {
+        let (low, high) = client.watermarks("held", 0).await;
+        (low == high).then_some(())
+    })
+    .await;
+    node.stop().await.expect("stops");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_retention_overtakes_is_told_and_never_jumps() {
     let database = TestDatabase::with_windows("1 second").await;

@@ -37,7 +37,7 @@ impl TestDatabase {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("test_{}_{number}", std::process::id());
-        let shared = tokio::task::block_in_place(server::shared);
+        let shared = tokio::task::spawn_blocking(server::shared).await.expect("a server");
         let mut session = server::connect(&shared.url_of("postgres")).await;
         // A number of an earlier process comes again some day.
         server::run(&mut session, &format!("drop database if exists {name} with (force)")).await;

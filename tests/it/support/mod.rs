@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 pub use client::{Answer, Client};
 pub use database::TestDatabase;
-pub use load::{Load, Told};
+pub use load::Load;
 pub use node::Node;
 pub use process::Process;
 pub use server::OwnServer;

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use postrider::{api::AppState, app, lifecycle::Lifecycle, model::Clock, store::connect::Target};
+use postrider::{app, lifecycle::Lifecycle, model::Clock, store::connect::Target};
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use super::{Client, TestDatabase, eventually, soon};
@@ -10,7 +10,6 @@ use super::{Client, TestDatabase, eventually, soon};
 /// A whole node behind a port of its own. Dropped, it stops without being waited for.
 pub struct Node {
     address: SocketAddr,
-    state: AppState,
     lifecycle: Lifecycle,
     served: Option<JoinHandle<anyhow::Result<()>>>,
 }
@@ -28,12 +27,11 @@ impl Node {
         let lifecycle = Lifecycle::new();
         let target = Target::parse(url).expect("a URL");
         let node = app::Node::new(target, clock, &lifecycle);
-        let state = node.state().clone();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         // Outside its own life, which the node waits for.
         let served = Lifecycle::new().spawn(node.serve(listener, "test".to_owned()));
-        Self { address, state, lifecycle, served: Some(served) }
+        Self { address, lifecycle, served: Some(served) }
     }
 
     /// Completes when it can serve.
@@ -48,16 +46,6 @@ impl Node {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    /// What its handlers reach.
-    pub fn state(&self) -> &AppState {
-        &self.state
-    }
-
-    /// Its life.
-    pub fn lifecycle(&self) -> &Lifecycle {
-        &self.lifecycle
     }
 
     /// A client of its own connections.

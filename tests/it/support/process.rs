@@ -4,10 +4,9 @@ use std::{
     io::{BufRead, BufReader},
     process::{Child, Command, Output, Stdio},
     sync::{Arc, Mutex, PoisonError},
-    time::Instant,
 };
 
-use super::{Client, PATIENCE};
+use super::PATIENCE;
 
 /// `postrider serve` as a child. Dropped, it is killed.
 pub struct Process {
@@ -64,11 +63,6 @@ impl Process {
         &self.url
     }
 
-    /// A client of its own connections.
-    pub fn client(&self) -> Client {
-        Client::new(&self.url)
-    }
-
     /// Its number.
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -83,25 +77,6 @@ impl Process {
     pub fn kill(mut self) {
         self.child.kill().expect("kill -9");
         self.child.wait().expect("gone");
-    }
-
-    /// Its exit code after a termination in order.
-    pub fn stop(mut self) -> Option<i32> {
-        let pid = self.child.id().to_string();
-        Command::new("kill").args(["-TERM", &pid]).status().expect("kill");
-        self.wait()
-    }
-
-    /// Its exit code, when it ends by itself.
-    pub fn wait(&mut self) -> Option<i32> {
-        let since = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().expect("a child") {
-                return status.code();
-            }
-            assert!(since.elapsed() < PATIENCE, "the node does not end: {}", self.log());
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
     }
 }
 
