@@ -134,7 +134,13 @@ impl Client {
                 self.open = Some((node, connection));
                 Ok(response)
             }
-            Ok(Err(_)) | Err(_) => Err(Lost::Unanswered),
+            Ok(Err(_)) => Err(Lost::Unanswered),
+            Err(_) => {
+                let Request { method, target, .. } = request;
+                self.recorder
+                    .note(&format!("no answer in time from node {node}: {method} {target}"));
+                Err(Lost::Unanswered)
+            }
         }
     }
 

@@ -46,7 +46,9 @@ async fn one_round(rig: &mut Rig, fault: Fault, seed: u64) -> usize {
     rig.inject(fault, &mut random).await;
     rig.ready().await;
     load.acked((recorder.acked() + 2_000).max(ACKED_MIN)).await;
+    let notes = format!("{:?}", recorder.notes());
     let history = load.judge(0).await;
+    println!("{notes}");
     let extent = history.extent();
     println!("{fault:?} seed {seed} in {:?}: {extent:?}", begun.elapsed());
     assert!(extent.acked >= ACKED_MIN, "an empty round: {extent:?}");

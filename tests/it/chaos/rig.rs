@@ -215,6 +215,12 @@ impl Rig {
 
     /// The only column of a query, numbers.
     pub async fn numbers(&self, sql: &str) -> Vec<i64> {
+        let texts = self.texts(&format!("select x::text from ({sql}) q (x)")).await;
+        texts.iter().map(|text| text.parse().expect("a number")).collect()
+    }
+
+    /// The only column of a query, texts.
+    pub async fn texts(&self, sql: &str) -> Vec<String> {
         let query = sqlx::query_scalar(AssertSqlSafe(sql.to_owned()));
         let rows = query.fetch_all(&mut self.session().await).await;
         rows.unwrap_or_else(|why| panic!("{sql}: {why}"))
@@ -253,6 +259,11 @@ fn signal(pid: u32, what: Signal) {
 
 impl Drop for Rig {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            for node in 0..self.nodes.len() {
+                eprintln!("what node {node} said:\n{}", self.log(node));
+            }
+        }
         self.nodes.clear();
         if !matches!(self.backing, Backing::Embedded(_)) {
             return;
