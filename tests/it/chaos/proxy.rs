@@ -14,7 +14,7 @@ use super::stream;
 
 const BEGIN: &[u8] = b"BEGIN";
 /// How much longer it takes to begin a transaction.
-const BEGIN_SLOWER: u32 = 10;
+const BEGIN_SLOWER: u32 = 20;
 
 /// Listens on loopback and leads to a socket. Dropped, it ends with all its connections.
 pub struct SlowProxy {
