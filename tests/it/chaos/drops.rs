@@ -20,8 +20,9 @@ use tokio::{
 
 use super::{
     PATIENCE,
-    client::{Addresses, Asked, Client, Form, Kind, Message, Parcel, Topic},
+    client::{Addresses, Asked, Client, Topic},
     load::{Load, Plan, make_topic},
+    message::{Form, Kind, Message, Parcel},
     proxy::SlowProxy,
     rig::Rig,
     stream,
