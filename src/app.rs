@@ -97,6 +97,9 @@ pub async fn doctor(database: DatabaseSettings) -> anyhow::Result<Vec<Finding>> 
     let running = database.url.is_none().then(|| postgres::running(&database.data_dir)).flatten();
     let (embedded, target) = match running {
         Some(url) => (None, Target::parse(&url)?),
+        None if database.url.is_none() && !postgres::is_made(&database.data_dir) => {
+            anyhow::bail!("there is no database in {}", database.data_dir.display())
+        }
         None => open(&database, &lifecycle).await?,
     };
     let findings = doctor::examine(&target).await;

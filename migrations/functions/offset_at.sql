@@ -20,6 +20,10 @@ begin
   if not found then
     return partition_low(of_partition);
   end if;
+  -- The newest segment outlives its bucket: what it held is gone.
+  if to_regclass('postrider.batches_' || segment.bucket_id) is null then
+    return greatest(segment.end_offset, partition_low(of_partition));
+  end if;
   lo := segment.first_offset;
   hi := (segment_end(segment)).end_offset;
   while lo < hi loop

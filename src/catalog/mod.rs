@@ -17,7 +17,7 @@ use tokio::{sync::Semaphore, time::timeout};
 use crate::{
     lifecycle::Lifecycle,
     log::Log,
-    model::{Name, TenantId, TopicId, limits, topic::TopicSettings},
+    model::{Name, TenantId, limits, topic::TopicSettings},
     store::{self, Database, StoreError, topics::TopicRow},
 };
 
@@ -157,21 +157,16 @@ impl Catalog {
         }
     }
 
-    /// Forgets a topic by its id and makes its readers look again.
-    fn forget_id(&self, id: TopicId) {
+    /// Forgets a topic by its id and makes the readers of its partitions look again: they may
+    /// wait though the topic has left the cache.
+    fn forget_changed(&self, change: store::topics::Change) {
         self.shared.generation.fetch_add(1, Ordering::Release);
-        let mut forgotten = Vec::new();
         let mut topics = self.shared.topics.write().unwrap_or_else(PoisonError::into_inner);
         for of_tenant in topics.values_mut() {
-            of_tenant.retain(|_, topic| {
-                if topic.id == id {
-                    forgotten.extend_from_slice(&topic.partitions);
-                }
-                topic.id != id
-            });
+            of_tenant.retain(|_, topic| topic.id != change.topic);
         }
         drop(topics);
-        self.shared.log.wake(forgotten);
+        self.shared.log.wake(change.partitions);
     }
 
     /// Forgets everything and makes every reader look again.

@@ -1,6 +1,8 @@
 //! Changes that other nodes made to the catalog.
 
-use tokio::time::{MissedTickBehavior, interval};
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::warn;
 
 use super::Catalog;
@@ -9,8 +11,13 @@ use crate::{
     store::{self, StoreError},
 };
 
+/// How long a node may go without looking; changes are kept for twice as long.
+const AWAY_MAX: Duration = Duration::from_secs(300);
+const LOOK_TIMEOUT: Duration = Duration::from_secs(15);
+
 pub(super) async fn run(catalog: Catalog) {
     let mut seen = None;
+    let mut looked_at = Instant::now();
     let mut failing = false;
     let mut ticks = interval(limits::WAKE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -19,8 +26,17 @@ pub(super) async fn run(catalog: Catalog) {
             _ = ticks.tick() => {}
             () = catalog.shared.lifecycle.draining() => return,
         }
-        match look(&catalog, &mut seen).await {
-            Ok(()) => failing = false,
+        // Changes are kept for a while only: whoever was away longer forgets everything.
+        if looked_at.elapsed() > AWAY_MAX {
+            seen = None;
+        }
+        let looked = timeout(LOOK_TIMEOUT, look(&catalog, &mut seen)).await;
+        let no_answer = || StoreError::Unreachable("no answer".to_owned());
+        match looked.unwrap_or_else(|_| Err(no_answer())) {
+            Ok(()) => {
+                looked_at = Instant::now();
+                failing = false;
+            }
             Err(error) => {
                 if !failing {
                     warn!(%error, "changes of the catalog cannot be read");
@@ -40,9 +56,9 @@ async fn look(catalog: &Catalog, seen: &mut Option<i64>) -> Result<(), StoreErro
         catalog.forget_all();
         return Ok(());
     };
-    for (change, topic) in store::topics::changes_since(&mut session, *last).await? {
-        catalog.forget_id(topic);
-        *last = change;
+    for change in store::topics::changes_since(&mut session, *last).await? {
+        *last = change.id;
+        catalog.forget_changed(change);
     }
     Ok(())
 }

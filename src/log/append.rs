@@ -1,6 +1,6 @@
 //! ② Append: one flush at a time from one slot of a node into the open bucket of its class.
 
-use tokio::time::{Duration, sleep, timeout};
+use tokio::time::{Duration, Instant, sleep, timeout};
 
 use super::Log;
 use crate::{
@@ -19,6 +19,12 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// When an answer has not come for this long the session is given up. Whoever waits has been
 /// told long before; a commit is never cancelled.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// A session that rested for longer is asked whether it lives before a flush is sent over it: of
+/// one that died with its server the outcome would have to be called unknown.
+const SESSION_REST_MAX: Duration = Duration::from_secs(1);
+/// A slot that rested for longer is given up; slots of nodes that are silent for twice as long go.
+const SLOT_REST_MAX: Duration = Duration::from_secs(300);
 
 /// A flush: entry by entry the same partition, sorted by id, once each.
 #[derive(Debug, Default)]
@@ -60,12 +66,13 @@ pub struct Appender {
     session: Option<Session>,
     statement: Option<AppendStatement>,
     wake: Option<(i64, i64)>,
+    used: Instant,
 }
 
 impl Appender {
     /// A stream of flushes into buckets of `class`. It connects at its first flush.
     pub fn new(log: Log, class: RetentionClass) -> Self {
-        Self { log, class, session: None, statement: None, wake: None }
+        Self { log, class, session: None, statement: None, wake: None, used: Instant::now() }
     }
 
     /// Appends all of it or nothing.
@@ -153,8 +160,21 @@ impl Appender {
     }
 
     async fn try_prepare(&mut self) -> Result<(), StoreError> {
+        let rested = self.used.elapsed();
+        if rested > SLOT_REST_MAX {
+            // Maintenance may have taken this node for gone, and its slot with it.
+            self.wake = None;
+        }
+        if let Some(session) = self.session.as_mut().filter(|_| rested > SESSION_REST_MAX)
+            && store::append::is_alive(session).await.is_err()
+        {
+            self.forget_session();
+        }
+        self.used = Instant::now();
         if self.session.is_none() {
-            self.session = Some(self.log.database().connect("flush").await?);
+            let mut session = self.log.database().connect("flush").await?;
+            store::append::commit_to_disk(&mut session).await?;
+            self.session = Some(session);
         }
         let Some(session) = self.session.as_mut() else { return Ok(()) };
         if self.wake.is_none() {
@@ -178,7 +198,8 @@ impl Appender {
         if error.ends_session() {
             self.forget_session();
         }
-        if error.outcome_is_unknown() {
+        // Rows come after the commit: what cannot be read of them happened all the same.
+        if error.outcome_is_unknown() || matches!(error, StoreError::Shape(_)) {
             AppendError::OutcomeUnknown(error)
         } else {
             AppendError::Refused(error)

@@ -79,6 +79,23 @@ enum Step {
 impl Log {
     /// The offset that a position means now.
     pub async fn resolve(&self, id: PartitionId, position: Position) -> Result<i64, ReadError> {
+        let mut last = ReadError::Unsettled(id);
+        for _ in 0..TRIES {
+            match self.try_resolve(id, position).await {
+                // A pooled session may have died with a server that is back, or a bucket gone.
+                Err(ReadError::Store(error))
+                    if matches!(error, StoreError::Lost(_))
+                        || error.refusal() == Some(Refusal::Missing) =>
+                {
+                    last = ReadError::Store(error);
+                }
+                resolved => return resolved,
+            }
+        }
+        Err(last)
+    }
+
+    async fn try_resolve(&self, id: PartitionId, position: Position) -> Result<i64, ReadError> {
         let mut session = self.shared.database.acquire().await?;
         let watermarks = store::read::watermarks(&mut session, id).await?.ok_or(ReadError::Gone)?;
         match position {
@@ -98,6 +115,7 @@ impl Log {
         partition: &Partition,
         request: ReadRequest,
     ) -> Result<Page, ReadError> {
+        let mut lost = None;
         for _ in 0..TRIES {
             match self.try_read(partition, request).await {
                 Ok(Step::Done(page)) => {
@@ -105,11 +123,12 @@ impl Log {
                     return Ok(page);
                 }
                 // A pooled session may have died with a server that is back.
-                Ok(Step::Again) | Err(ReadError::Store(StoreError::Lost(_))) => {}
+                Ok(Step::Again) => lost = None,
+                Err(ReadError::Store(error @ StoreError::Lost(_))) => lost = Some(error),
                 Err(error) => return Err(error),
             }
         }
-        Err(ReadError::Unsettled(partition.id()))
+        Err(lost.map_or(ReadError::Unsettled(partition.id()), ReadError::Store))
     }
 
     /// What the tail cache has from `request.from` on. It may be behind what other nodes

@@ -8,7 +8,7 @@ mod wakes;
 
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::warn;
 
 pub use buckets::prepare as prepare_buckets;
@@ -26,6 +26,10 @@ enum Duty {
     Drops = 2,
     Wakes = 3,
 }
+
+/// How long a round may take. A detach waits for readers of the parent at most as long as its
+/// lock timeout; beyond this the database has gone away without a word.
+const ROUND_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Starts every duty. They end when the node stops.
 pub fn start(log: &Log, lifecycle: &Lifecycle) {
@@ -59,7 +63,8 @@ async fn keep(duty: Duty, database: Database, lifecycle: Lifecycle) {
                 Duty::Wakes => state.prune(session).await,
             }
         };
-        match round.await {
+        let no_answer = || StoreError::Lost("no answer".to_owned());
+        match timeout(ROUND_TIMEOUT, round).await.unwrap_or_else(|_| Err(no_answer())) {
             Ok(()) => failing = false,
             Err(error) => {
                 if !failing {

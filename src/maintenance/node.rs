@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::debug;
 
 use crate::{lifecycle::Lifecycle, log::Log, store, store::StoreError};
@@ -19,8 +19,10 @@ pub(super) async fn run(log: Log, lifecycle: Lifecycle) {
             _ = ticks.tick() => {}
             () = lifecycle.draining() => return,
         }
-        if let Err(error) = beat(&log).await {
-            debug!(%error, "a heartbeat was missed");
+        match timeout(HEARTBEAT, beat(&log)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => debug!(%error, "a heartbeat was missed"),
+            Err(_) => debug!("a heartbeat was not answered"),
         }
         log.forget_stale_pages();
         round = round.wrapping_add(1);

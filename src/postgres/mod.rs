@@ -88,6 +88,11 @@ pub async fn start(
     }
 }
 
+/// Whether a data directory holds a cluster.
+pub fn is_made(data_dir: &Path) -> bool {
+    matches!(Cluster::of(data_dir).major(), Ok(Some(_)))
+}
+
 /// A URL of the embedded server that a node runs on this data directory at the moment.
 pub fn running(data_dir: &Path) -> Option<String> {
     let data_dir = data_dir.canonicalize().ok()?;

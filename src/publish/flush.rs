@@ -112,7 +112,8 @@ impl Flusher {
                 return result;
             }
             self.slot.expire();
-            if begun.elapsed() >= limits::PUBLISH_WAIT_MAX {
+            let waited = requests.first().map_or(Duration::ZERO, Pending::waited);
+            if begun.elapsed() >= limits::PUBLISH_WAIT_MAX || waited >= limits::PUBLISH_ANSWER_MAX {
                 for pending in requests.drain(..) {
                     let _ = pending.reply.send(Err(PublishError::OutcomeUnknown));
                 }

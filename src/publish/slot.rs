@@ -7,6 +7,7 @@ use std::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use smallvec::SmallVec;
@@ -55,6 +56,10 @@ impl Pending {
         let messages = parts.iter().map(|part| part.records.len()).sum();
         let bytes = parts.iter().map(|part| part.records.bytes()).sum();
         Self { joined: Instant::now(), messages, bytes, parts, compression, reply }
+    }
+
+    pub(super) fn waited(&self) -> Duration {
+        self.joined.elapsed()
     }
 }
 

@@ -84,6 +84,18 @@ impl AppendStatement {
     }
 }
 
+/// Whether a session still has a server behind it.
+pub async fn is_alive(conn: &mut PgConnection) -> Result<(), StoreError> {
+    sqlx::query("select 1").execute(conn).await?;
+    Ok(())
+}
+
+/// Makes commits of this session wait for the disk, whatever the database's default is.
+pub async fn commit_to_disk(conn: &mut PgConnection) -> Result<(), StoreError> {
+    sqlx::query("set synchronous_commit = local").execute(conn).await?;
+    Ok(())
+}
+
 fn outcome(row: &PgRow) -> Result<(PartitionId, Outcome), StoreError> {
     let number: i16 = row.try_get(0)?;
     let partition = PartitionId(row.try_get(1)?);

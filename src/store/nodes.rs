@@ -11,12 +11,15 @@ pub async fn register(conn: &mut PgConnection, name: &str) -> Result<i64, StoreE
     ids.pop().ok_or_else(|| StoreError::Shape("a node without an id".to_owned()))
 }
 
-/// Says that a node lives.
+/// Says that a node lives. One that was silent for so long that it was removed enters again.
 pub async fn heartbeat(conn: &mut PgConnection, node: i64) -> Result<(), StoreError> {
-    sqlx::query("update postrider.nodes set heartbeat_at = clock_timestamp() where node_id = $1")
-        .bind(node)
-        .execute(conn)
-        .await?;
+    sqlx::query(
+        "insert into postrider.nodes (node_id, name) overriding system value values ($1, 'again')
+         on conflict (node_id) do update set heartbeat_at = clock_timestamp()",
+    )
+    .bind(node)
+    .execute(conn)
+    .await?;
     Ok(())
 }
 

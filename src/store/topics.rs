@@ -268,19 +268,33 @@ pub async fn delete_committed(
     Ok(Some(standing))
 }
 
-/// Changes of the catalog behind `seen`: their number and whose they are.
-pub async fn changes_since(
-    conn: &mut PgConnection,
-    seen: i64,
-) -> Result<Vec<(i64, TopicId)>, StoreError> {
-    let rows: Vec<(i64, i64)> = sqlx::query_as(
-        "select change_id, owner_id from postrider.catalog_changes
-         where change_id > $1 order by change_id",
+/// A change of the catalog: its number, whose it is, and the partitions that the owner has or had.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// Its number.
+    pub id: i64,
+    /// The topic.
+    pub topic: TopicId,
+    /// The topic's partitions, also those of a deleted topic.
+    pub partitions: Vec<PartitionId>,
+}
+
+/// Changes of the catalog behind `seen`, in the order of their commits.
+pub async fn changes_since(conn: &mut PgConnection, seen: i64) -> Result<Vec<Change>, StoreError> {
+    let rows: Vec<(i64, i64, Vec<i64>)> = sqlx::query_as(
+        "select c.change_id, c.owner_id, array(
+           select p.partition_id from postrider.partitions p where p.owner_id = c.owner_id)
+         from postrider.catalog_changes c where c.change_id > $1 order by c.change_id",
     )
     .bind(seen)
     .fetch_all(conn)
     .await?;
-    Ok(rows.into_iter().map(|(change, owner)| (change, TopicId(owner))).collect())
+    let change = |(id, topic, ids): (i64, i64, Vec<i64>)| Change {
+        id,
+        topic: TopicId(topic),
+        partitions: ids.into_iter().map(PartitionId).collect(),
+    };
+    Ok(rows.into_iter().map(change).collect())
 }
 
 /// The number of the last change of the catalog.
@@ -292,7 +306,7 @@ pub async fn last_change(conn: &mut PgConnection) -> Result<i64, StoreError> {
     Ok(last.fetch_one(conn).await?)
 }
 
-/// Forgets changes that every living node has seen; the newest stays.
+/// Forgets changes older than any node may go without looking; the newest stays.
 pub async fn prune_changes(conn: &mut PgConnection) -> Result<u64, StoreError> {
     let done = sqlx::query(
         "delete from postrider.catalog_changes c

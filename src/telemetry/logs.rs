@@ -9,7 +9,9 @@ use crate::config::LogFormat;
 /// Starts logging what `filter` lets through and makes panics lines of the log. A second call
 /// changes nothing.
 pub fn init(format: LogFormat, filter: &str) {
-    let (filter, refused) = match EnvFilter::try_new(filter) {
+    // Notices of `if not exists` are no news; a filter that names them has the last word.
+    let wanted = format!("sqlx::postgres::notice=warn,{filter}");
+    let (filter, refused) = match EnvFilter::try_new(wanted) {
         Ok(filter) => (filter, None),
         Err(error) => (EnvFilter::new("info"), Some(error)),
     };

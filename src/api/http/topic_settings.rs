@@ -103,6 +103,10 @@ pub(super) fn regrown(
     standing: &TopicSettings,
     patch: &TopicPatch,
 ) -> Result<TopicSettings, Problem> {
+    if matches!(patch.partitions.as_ref(), Some(None)) {
+        let detail = "partitions only grow: they do not go back to a default";
+        return Err(invalid("/partitions", detail));
+    }
     let wanted = patched(standing, patch)?;
     if wanted.partitions < standing.partitions {
         let detail = format!("partitions only grow: there are {} now", standing.partitions);

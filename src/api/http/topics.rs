@@ -266,6 +266,11 @@ pub async fn list_topics(
         let detail = format!("page_size is 1 to {}", limits::PAGE_SIZE_MAX);
         return Err(Problem::new(ErrorCode::Invalid, detail).at("?page_size"));
     }
+    let in_names = |c: char| c.is_ascii_alphanumeric() || "._~-".contains(c);
+    if !params.prefix.chars().all(in_names) {
+        let detail = "a prefix holds only what a name can hold";
+        return Err(Problem::new(ErrorCode::Invalid, detail).at("?prefix"));
+    }
     let after = params.page_token.unwrap_or_default();
     if !after.is_empty() && Name::parse(&after).is_err() {
         return Err(Problem::new(ErrorCode::Invalid, "this is no page token").at("?page_token"));

@@ -20,15 +20,16 @@ use tokio::{
 
 use super::{
     PATIENCE,
-    client::{Addresses, Client, Form, Kind, Message, Parcel, Topic},
+    client::{Addresses, Asked, Client, Topic},
     load::{Load, Plan, make_topic},
+    message::{Form, Kind, Message, Parcel},
     proxy::SlowProxy,
     rig::Rig,
     stream,
     wire::{Connection, Request},
 };
 use crate::{
-    history::{Fate, Publish, Recorder, Seen},
+    history::{Fate, From, Publish, Recorder, Seen},
     support::{TestDatabase, is_long, seed, within},
 };
 
@@ -226,4 +227,40 @@ async fn chaos_dropped_requests_harm_nobody() {
     assert_eq!(unanswered, 0, "reads of neighbours without an answer");
     let arrived = extent.finally - extent.acked;
     assert!(0 < arrived && arrived < dropped, "{arrived} of {dropped} arrived: no race at all");
+}
+
+/// Changes of topics that wait for each other leave the connections to everyone else.
+#[tokio::test(flavor = "multi_thread")]
+async fn chaos_changes_that_wait_harm_nobody() {
+    let rig = Rig::shared(1).await;
+    let recorder = Recorder::new(0);
+    let topic = make_topic(&rig.addresses, &recorder, "neighbour", json!({}), None).await;
+    let mut holder = rig.session().await;
+    let catalog_lock = format!("begin; select pg_advisory_xact_lock({})", 3_i64 << 56);
+    sqlx::raw_sql(sqlx::AssertSqlSafe(catalog_lock)).execute(&mut holder).await.expect("held");
+
+    let mut changes = JoinSet::new();
+    for n in 0..12 {
+        let mut client = Client::new(&rig.addresses, &recorder);
+        changes.spawn(async move {
+            let target = format!("/v1/topics/waits-{n}");
+            client.ask(0, &Request::json("PUT", &target, b"{}")).await.expect("an answer").status
+        });
+    }
+    let mut client = Client::new(&rig.addresses, &recorder);
+    let begun = Instant::now();
+    let mut answers = Vec::new();
+    while !changes.is_empty() {
+        let asked =
+            Asked { partition: 0, from: From::Earliest, limit: 1, wait_ms: 0, is_final: false };
+        let page = timeout(Duration::from_secs(1), client.read(0, &topic, asked)).await;
+        assert!(page.is_ok_and(|page| page.is_some()), "a read waits for changes of topics");
+        while let Ok(Some(done)) = timeout(Duration::from_millis(50), changes.join_next()).await {
+            answers.push(done.expect("no panic"));
+        }
+        assert!(begun.elapsed() < Duration::from_secs(15), "{answers:?}");
+    }
+    // One had begun, and nobody knows; the others know that nothing happened.
+    answers.sort_unstable();
+    assert_eq!((answers.len(), answers[10], answers[11]), (12, 503, 504), "{answers:?}");
 }

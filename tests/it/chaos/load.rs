@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     PATIENCE,
-    client::{Addresses, Asked, Client, Form, Kind, Message, Topic},
+    client::{Addresses, Asked, Client, Topic},
+    message::{Form, Kind, Message},
     stream,
     wire::Request,
 };

@@ -10,8 +10,9 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use super::{
-    client::{Client, Form, Kind, Message, Topic},
+    client::{Client, Topic},
     load::{Load, Plan, make_topic},
+    message::{Form, Kind, Message},
     rig::Rig,
     stream,
     wire::Request,

@@ -9,6 +9,7 @@ mod client;
 mod drops;
 mod kills;
 mod load;
+mod message;
 mod mixed;
 mod pauses;
 mod planted;

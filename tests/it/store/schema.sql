@@ -23,6 +23,12 @@ begin
   select s.partition_id, max(s.end_offset) from segments s
   where s.bucket_id = of_bucket group by s.partition_id
   on conflict do nothing;
+  -- Nodes that remember the old watermark look again. Slot 0 is maintenance's: drops come one at
+  -- a time, from the node that holds the duty.
+  insert into wakes (slot, n, partition_ids)
+  select 0, 1 + coalesce((select max(w.n) from wakes w where w.slot = 0), 0),
+    array_agg(distinct s.partition_id)
+  from segments s where s.bucket_id = of_bucket having count(*) > 0;
   update buckets b set state = 'dropping' where b.bucket_id = of_bucket;
   return true;
 end
@@ -104,6 +110,9 @@ $$;
 CREATE FUNCTION postrider.offset_at(of_partition bigint, at timestamp with time zone) RETURNS bigint
     LANGUAGE plpgsql STABLE
     SET search_path TO 'postrider', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
     AS $_$
 declare
   segment postrider.segments;
@@ -117,6 +126,10 @@ begin
   order by s.first_offset desc limit 1;
   if not found then
     return partition_low(of_partition);
+  end if;
+  -- The newest segment outlives its bucket: what it held is gone.
+  if to_regclass('postrider.batches_' || segment.bucket_id) is null then
+    return greatest(segment.end_offset, partition_low(of_partition));
   end if;
   lo := segment.first_offset;
   hi := (segment_end(segment)).end_offset;
@@ -263,6 +276,9 @@ $$;
 CREATE FUNCTION postrider.watermarks(of_partition bigint) RETURNS TABLE(low bigint, high bigint)
     LANGUAGE plpgsql STABLE
     SET search_path TO 'postrider', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
     AS $$
 declare
   newest postrider.segments;
