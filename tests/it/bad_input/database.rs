@@ -107,7 +107,7 @@ async fn a_database_that_stops_for_ten_seconds_loses_nothing() {
     node.is_ready().await;
     let client = node.client();
     client.put_topic("orders", json!({"partitions": 2})).await;
-    let load = Load::start(&[client.clone()], "orders", 8, 10);
+    let load = Load::start(std::slice::from_ref(&client), "orders", 8, 10);
     within(SOON, "a load", async || (load.acked() > 50).then_some(())).await;
 
     let is_over = AtomicBool::new(false);

@@ -61,7 +61,7 @@ const SOON: Duration = Duration::from_secs(5);
 /// Publishes until the disk is full, frees it, and checks that nothing acknowledged is missing.
 async fn fill_and_free(client: &Client, small: &Small, codes: &[(u16, &str)]) {
     client.put_topic("orders", json!({"partitions": 2})).await;
-    let load = Load::start(&[client.clone()], "orders", 8, 100_000);
+    let load = Load::start(std::slice::from_ref(client), "orders", 8, 100_000);
     let probe = async || {
         let answer = client.post("/v1/topics/orders/messages/raw", "a/b", vec![7; 500_000]).await;
         (answer.status != 200).then_some(answer)

@@ -210,12 +210,19 @@ async fn chaos_planted_answer_before_the_commit_is_caught() {
     rig.run("alter system set wal_writer_delay = '10s'").await;
     rig.run("alter system set wal_writer_flush_after = '1GB'").await;
     rig.run("select pg_reload_conf()").await;
-    rig.run("alter database postgres set synchronous_commit = off").await;
+    // A default of the database is not enough: flush sessions say for themselves that they wait.
+    rig.run(
+        "create function postrider.wait_for_nothing() returns trigger language plpgsql as $$
+         begin
+           perform set_config('synchronous_commit', 'off', true);
+           return new;
+         end $$;
+         create trigger wait_for_nothing before insert on postrider.wakes
+         for each row execute function postrider.wait_for_nothing()",
+    )
+    .await;
     let seed = seed();
     let mut random = stream(seed, "faults");
-    // So that every session begins with it.
-    rig.inject(Fault::Postmaster, &mut random).await;
-    rig.ready().await;
     for round in 1..=TRIES {
         let planted = Planted { rig, seed };
         let load = planted.start(round).await;

@@ -14,20 +14,32 @@ async fn run(session: &mut PgConnection, sql: &str) {
     done.unwrap_or_else(|why| panic!("{sql}: {why}"));
 }
 
-/// What pg_dump holds from its first moment to its last.
+/// What pg_dump holds from its first moment to its last. A bucket that goes between the list and
+/// the lock ends a dump; it is begun anew, as an operator would.
 async fn dump(database: &TestDatabase) -> PgConnection {
     let mut session = database.connect().await;
     run(&mut session, "set idle_in_transaction_session_timeout = 0").await;
-    run(&mut session, "begin isolation level repeatable read, read only").await;
+    for _ in 0..50 {
+        match lock_all(&mut session).await {
+            Ok(()) => return session,
+            Err(_) => run(&mut session, "rollback").await,
+        }
+    }
+    panic!("no dump could begin");
+}
+
+async fn lock_all(session: &mut PgConnection) -> Result<(), sqlx::Error> {
+    run(session, "begin isolation level repeatable read, read only").await;
     let tables = "select inhrelid::regclass::text from pg_inherits
         where inhparent = 'postrider.batches'::regclass";
-    let children = sqlx::query(tables).fetch_all(&mut session).await.expect("children");
-    run(&mut session, "lock table postrider.batches in access share mode").await;
+    let children = sqlx::query(tables).fetch_all(&mut *session).await?;
+    run(session, "lock table postrider.batches in access share mode").await;
     for child in children {
-        let child: String = child.try_get(0).expect("a name");
-        run(&mut session, &format!("lock table {child} in access share mode")).await;
+        let child: String = child.try_get(0)?;
+        let lock = format!("lock table {child} in access share mode");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(lock)).execute(&mut *session).await?;
     }
-    session
+    Ok(())
 }
 
 /// A transaction that has read everything and stays.

@@ -141,7 +141,7 @@ async fn every_older_schema_is_brought_up() {
         let node = Node::on(&database).await;
         let client = node.client();
         client.put_topic("orders", json!({"partitions": 2})).await;
-        let load = Load::start(&[client.clone()], "orders", 2, 10);
+        let load = Load::start(std::slice::from_ref(&client), "orders", 2, 10);
         crate::support::eventually("a load", async || (load.acked() > 5).then_some(())).await;
         load.stop().await.holds(&client, "orders", 2).await;
         let mut session = database.connect().await;

@@ -170,7 +170,8 @@ impl Scene {
             by_key(&what, &accesses(&self.notices.take()), 5);
         }
         let expect = format!(
-            "select * from postrider.append_{}(array[1], array[1], array['x'::bytea], array[7], 1, {})",
+            "select * from postrider.append_{}(
+               array[1], array[1], array['x'::bytea], array[7], 1, {})",
             self.bucket,
             self.wake + 1
         );

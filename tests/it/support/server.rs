@@ -96,7 +96,7 @@ fn join() -> SharedServer {
     }
     let since = Instant::now();
     while !url.exists() {
-        assert!(since.elapsed() < PATIENCE * 4, "no server: see {}/log", folder.display());
+        assert!(since.elapsed() < PATIENCE * 2, "no server: see {}/log", folder.display());
         std::thread::sleep(Duration::from_millis(10));
     }
     let url = fs::read_to_string(url).expect("the server's URL");
@@ -113,9 +113,10 @@ fn spawn(folder: &Path) {
     command.stdin(Stdio::null()).stdout(log).stderr(errors);
     let running = open(&folder.join("running"));
     let mut child = command.spawn().expect("a process");
+    // It outlives this process; as long as this one lives, it is waited for.
+    let waiting = std::thread::spawn(move || child.wait());
     while !is_locked(&running) {
-        let ended = child.try_wait().expect("a child");
-        assert!(ended.is_none(), "the server ended: see {}/log", folder.display());
+        assert!(!waiting.is_finished(), "the server ended: see {}/log", folder.display());
         std::thread::sleep(Duration::from_millis(10));
     }
 }
@@ -128,7 +129,11 @@ async fn a_server() {
     let running = open(&folder.join("running"));
     running.lock().expect("a lock");
     let data = folder.join("data");
-    let _ = fs::remove_dir_all(&data);
+    if data.exists() {
+        // A run that was killed may have left a server behind; the next start stops it.
+        start(&data).await.stop().await;
+        fs::remove_dir_all(&data).expect("removed");
+    }
     let server = start(&data).await;
     make_template(server.url()).await;
     let url = folder.join("url");
@@ -153,6 +158,9 @@ async fn a_server() {
     fs::remove_file(&url).expect("removed");
     server.stop().await;
     fs::remove_dir_all(&data).expect("removed");
+    // In this order: whoever has the turn must not take this process for one that serves.
+    drop(running);
+    drop(turn);
 }
 
 /// A server with room for the nodes of many tests at a time.
@@ -244,12 +252,6 @@ impl OwnServer {
             fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == cluster)
         })
         .collect()
-    }
-
-    /// The postmaster's process.
-    pub fn postmaster(&self) -> Option<u32> {
-        let text = fs::read_to_string(self.cluster().join("postmaster.pid")).ok()?;
-        text.lines().next()?.trim().parse().ok()
     }
 
     /// Sends a signal, such as `STOP`, to every process of the server.

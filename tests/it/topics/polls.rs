@@ -150,6 +150,11 @@ async fn a_stop_answers_parked_reads_and_flushes_what_waits() {
     client.publish("orders", message(1)).await;
     let again = park(&client, "from=1&wait=30s");
     eventually("the first is answered", async || parked.is_finished().then_some(())).await;
+    eventually("the second waits", async || {
+        let metrics = postrider::telemetry::metrics::render();
+        metrics.contains("\npostrider_read_parked 1\n").then_some(())
+    })
+    .await;
     node.stop().await.expect("stops");
     let (answer, _) = again.await.expect("no panic");
     assert_eq!(answer.ok()["messages"], json!([]));
