@@ -25,6 +25,8 @@ pub enum ErrorCode {
     BodyTooLarge,
     /// The body did not arrive in time.
     BodyTimeout,
+    /// Another poll of the same member came.
+    ConcurrentPoll,
     /// PostgreSQL cannot be reached.
     DatabaseUnavailable,
     /// This node is about to stop.
@@ -57,10 +59,14 @@ pub enum ErrorCode {
     Overloaded,
     /// The topic has no partition of that number.
     PartitionOutOfRange,
+    /// An epoch or generation that has passed: somebody else goes on.
+    StaleEpoch,
     /// The database has no space left.
     StorageFull,
     /// A field that the request does not have.
     UnknownField,
+    /// The group has no such member, or not any more.
+    UnknownMember,
     /// A content type or encoding that the route does not read.
     UnsupportedMediaType,
     /// The request target is too long.
@@ -79,11 +85,12 @@ pub enum Effect {
 
 impl ErrorCode {
     /// All codes, in alphabetical order of their names.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 27] = [
         Self::AlreadyExists,
         Self::BatchTooLarge,
         Self::BodyTimeout,
         Self::BodyTooLarge,
+        Self::ConcurrentPoll,
         Self::DatabaseUnavailable,
         Self::Draining,
         Self::HeadTimeout,
@@ -100,8 +107,10 @@ impl ErrorCode {
         Self::OutcomeUnknown,
         Self::Overloaded,
         Self::PartitionOutOfRange,
+        Self::StaleEpoch,
         Self::StorageFull,
         Self::UnknownField,
+        Self::UnknownMember,
         Self::UnsupportedMediaType,
         Self::UriTooLong,
     ];
@@ -113,6 +122,7 @@ impl ErrorCode {
             Self::BatchTooLarge => "batch_too_large",
             Self::BodyTimeout => "body_timeout",
             Self::BodyTooLarge => "body_too_large",
+            Self::ConcurrentPoll => "concurrent_poll",
             Self::DatabaseUnavailable => "database_unavailable",
             Self::Draining => "draining",
             Self::HeadTimeout => "head_timeout",
@@ -129,8 +139,10 @@ impl ErrorCode {
             Self::OutcomeUnknown => "outcome_unknown",
             Self::Overloaded => "overloaded",
             Self::PartitionOutOfRange => "partition_out_of_range",
+            Self::StaleEpoch => "stale_epoch",
             Self::StorageFull => "storage_full",
             Self::UnknownField => "unknown_field",
+            Self::UnknownMember => "unknown_member",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::UriTooLong => "uri_too_long",
         }
@@ -139,7 +151,7 @@ impl ErrorCode {
     /// The HTTP status that carries the code.
     pub fn status(self) -> StatusCode {
         match self {
-            Self::AlreadyExists => StatusCode::CONFLICT,
+            Self::AlreadyExists | Self::ConcurrentPoll | Self::StaleEpoch => StatusCode::CONFLICT,
             Self::BatchTooLarge | Self::BodyTooLarge | Self::MessageTooLarge => {
                 StatusCode::PAYLOAD_TOO_LARGE
             }
@@ -158,7 +170,7 @@ impl ErrorCode {
             | Self::UnknownField => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Malformed => StatusCode::BAD_REQUEST,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::UnknownMember => StatusCode::NOT_FOUND,
             Self::OutcomeUnknown => StatusCode::GATEWAY_TIMEOUT,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
@@ -179,6 +191,7 @@ impl ErrorCode {
             Self::AlreadyExists
             | Self::BatchTooLarge
             | Self::BodyTooLarge
+            | Self::ConcurrentPoll
             | Self::HeadTooLarge
             | Self::Internal
             | Self::Invalid
@@ -190,7 +203,9 @@ impl ErrorCode {
             | Self::OffsetOutOfRange
             | Self::OutcomeUnknown
             | Self::PartitionOutOfRange
+            | Self::StaleEpoch
             | Self::UnknownField
+            | Self::UnknownMember
             | Self::UnsupportedMediaType
             | Self::UriTooLong => false,
         }
@@ -204,6 +219,7 @@ impl ErrorCode {
             | Self::BatchTooLarge
             | Self::BodyTimeout
             | Self::BodyTooLarge
+            | Self::ConcurrentPoll
             | Self::DatabaseUnavailable
             | Self::Draining
             | Self::HeadTimeout
@@ -218,8 +234,10 @@ impl ErrorCode {
             | Self::OffsetOutOfRange
             | Self::Overloaded
             | Self::PartitionOutOfRange
+            | Self::StaleEpoch
             | Self::StorageFull
             | Self::UnknownField
+            | Self::UnknownMember
             | Self::UnsupportedMediaType
             | Self::UriTooLong => Effect::None,
         }

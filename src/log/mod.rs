@@ -19,7 +19,8 @@ use std::{
 
 use ahead::AheadBudget;
 use bytes::Bytes;
-pub use partition::Partition;
+pub use partition::{Partition, Watch};
+pub use poll::Parked;
 pub use read::{Page, Position, ReadError, ReadRequest};
 use tail::TailBudget;
 use tokio::{sync::watch, time::Instant};

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// One read that waits, as long as it lives: whoever asked may vanish at any moment.
-struct Parked;
+pub struct Parked;
 
 impl Parked {
     fn new() -> Self {
@@ -78,6 +78,35 @@ impl Log {
             // Other nodes' wakes cannot be read at the moment: the database is asked itself.
             may_rest = false;
         }
+    }
+
+    /// One look at a partition for a reader that waits for several: what lies at `request`, or at
+    /// the end nothing. `watch` was taken before. A reader that `rests` is not told by the database
+    /// but by the watermark that was last read, while nothing was signalled; before it says that
+    /// there is nothing, [`Log::looked_since`] must hold. One that waited already names the low
+    /// watermark that it saw, and may be answered from the tail cache.
+    pub async fn peek(
+        &self,
+        partition: &Arc<Partition>,
+        request: ReadRequest,
+        watch: &Watch<'_>,
+        rests: bool,
+        low: Option<i64>,
+    ) -> Result<Page, ReadError> {
+        match watch.remembered().filter(|seen| rests && seen.high == request.from) {
+            Some(watermarks) => Ok(Page { batches: Vec::new(), watermarks }),
+            None => self.look(partition, request, low, watch).await,
+        }
+    }
+
+    /// Whether all that other nodes had committed at `moment` was signalled here.
+    pub fn looked_since(&self, moment: Instant) -> bool {
+        self.shared.looked.borrow().is_some_and(|looked| looked >= moment)
+    }
+
+    /// A reader that waits, for the gauge of them, until it is dropped.
+    pub fn parked(&self) -> Parked {
+        Parked::new()
     }
 
     /// Waits for a change; false when the time is over or the node drains.

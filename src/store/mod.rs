@@ -11,6 +11,7 @@ pub mod connect;
 pub mod database;
 pub mod doctor;
 pub mod error;
+pub mod groups;
 pub mod lock;
 pub mod migrate;
 pub mod nodes;

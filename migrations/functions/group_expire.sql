@@ -1,0 +1,23 @@
+-- Members that were silent for longer than their session timeout go. The caller holds the group's
+-- exclusive lock; a beat that comes meanwhile keeps its member, since the row is looked at again
+-- under its own lock. A node that has seen the database only for alive_ms leaves alone whoever
+-- could not be heard: neither could the others.
+create or replace function postrider.group_expire(of_group bigint, alive_ms bigint)
+returns bigint language plpgsql
+set search_path = postrider, pg_temp
+as $$
+declare
+  gone bigint;
+begin
+  with silent as (
+    delete from member_heartbeats h
+    where h.group_id = of_group
+      and h.seen_at < clock_timestamp() - h.session_timeout_ms * interval '1 millisecond'
+      and (h.session_timeout_ms <= alive_ms or alive_ms >= 5000)
+    returning h.member_number
+  )
+  delete from group_members m using silent where m.member_number = silent.member_number;
+  get diagnostics gone = row_count;
+  return gone;
+end
+$$;
