@@ -6,6 +6,10 @@ create or replace function postrider.groups_due(alive_ms bigint)
 returns table (group_id bigint, next_ms bigint) language plpgsql stable
 set search_path = postrider, pg_temp
 set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 declare
   at timestamptz := clock_timestamp();

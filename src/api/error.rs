@@ -2,14 +2,14 @@
 //! written as `application/problem+json` (RFC 9457). The three functions of [`ErrorCode`] are
 //! total: a new code does not compile until its status, retry and effect are decided.
 
+mod body;
+mod store;
+
 use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde::Serialize;
-use utoipa::ToSchema;
-
-use crate::store::{StoreError, error::Refusal};
+pub use body::{Effect, FieldError, ProblemBody};
 
 /// The content type of problems.
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -71,16 +71,6 @@ pub enum ErrorCode {
     UnsupportedMediaType,
     /// The request target is too long.
     UriTooLong,
-}
-
-/// Whether a failed request may have changed something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Effect {
-    /// Nothing happened.
-    None,
-    /// It may have happened.
-    Unknown,
 }
 
 impl ErrorCode {
@@ -249,15 +239,6 @@ impl ErrorCode {
     }
 }
 
-/// One thing that is wrong with a request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub struct FieldError {
-    /// Where, as a JSON pointer (RFC 6901) into the body: `/messages/3/value`.
-    pub pointer: String,
-    /// What is wrong there.
-    pub detail: String,
-}
-
 /// An error on its way to the client. The request's id is filled in by the layer that knows it.
 #[derive(Clone, Debug)]
 pub struct Problem {
@@ -290,49 +271,6 @@ impl Problem {
     pub fn fact(mut self, name: &str, value: impl Into<serde_json::Value>) -> Self {
         self.facts.insert(name.to_owned(), value.into());
         self
-    }
-
-    /// What a failed statement is on the wire. It is logged here, once; clients read no more than
-    /// what they may do about it.
-    pub fn of_store(error: &StoreError) -> Self {
-        match error {
-            StoreError::Unreachable(_) => {
-                Self::new(ErrorCode::DatabaseUnavailable, "the database cannot be reached")
-            }
-            StoreError::Lost(_) => Self::new(
-                ErrorCode::OutcomeUnknown,
-                "the connection to the database was lost before it answered",
-            ),
-            StoreError::Refused { reason, .. } => match reason {
-                Refusal::Full => {
-                    Self::new(ErrorCode::StorageFull, "the database has no space left")
-                }
-                Refusal::Busy | Refusal::Unavailable => Self::new(
-                    ErrorCode::DatabaseUnavailable,
-                    "the database cannot do this at the moment",
-                ),
-                Refusal::Missing | Refusal::Conflict | Refusal::Other => {
-                    tracing::error!(%error, "a statement was refused");
-                    Self::new(ErrorCode::Internal, "the database refused")
-                }
-            },
-            StoreError::Shape(_) => {
-                tracing::error!(%error, "a statement brought something unexpected");
-                Self::new(ErrorCode::Internal, "the database answered something unexpected")
-            }
-        }
-    }
-
-    /// What a failed read is on the wire: it has no effect that could be unknown.
-    pub fn of_read(error: &StoreError) -> Self {
-        match error {
-            StoreError::Lost(_) => {
-                Self::new(ErrorCode::DatabaseUnavailable, "the database cannot be reached")
-            }
-            StoreError::Unreachable(_) | StoreError::Refused { .. } | StoreError::Shape(_) => {
-                Self::of_store(error)
-            }
-        }
     }
 
     /// A route, field or flag that the interface names and nobody has built.
@@ -383,32 +321,4 @@ impl IntoResponse for Problem {
         response.extensions_mut().insert(PendingProblem(self));
         response
     }
-}
-
-/// An error as clients read it: RFC 9457 with the members that Postrider adds.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Problem)]
-pub struct ProblemBody {
-    /// A URN of the code.
-    pub r#type: String,
-    /// The status in words.
-    pub title: String,
-    /// The HTTP status.
-    pub status: u16,
-    /// What happened, for a person.
-    pub detail: String,
-    /// The stable name of the error.
-    pub code: &'static str,
-    /// Whether the same request can succeed later without risk.
-    pub retryable: bool,
-    /// Whether something may have happened.
-    pub effect: Effect,
-    /// The id of the request, as in the header `X-Request-Id`.
-    pub request_id: String,
-    /// Which fields, where it is about fields.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub errors: Vec<FieldError>,
-    /// Facts that belong to the code.
-    #[serde(flatten)]
-    pub facts: serde_json::Map<String, serde_json::Value>,
 }

@@ -3,6 +3,7 @@
 //! is delivered was checked in the database after it was read.
 
 pub mod admin;
+mod answer;
 mod beats;
 mod cursor;
 mod poll;
@@ -17,10 +18,11 @@ use std::{
     time::Duration,
 };
 
+pub use answer::{Delivery, Polled, Revoked, Standing};
 use beats::Beats;
 use cursor::CursorKey;
 pub use cursor::{BadCursor, Cursor, Place};
-pub use poll::{Arrival, Delivery, PollRequest, Polled, Revoked, Standing};
+pub use poll::{Arrival, PollRequest};
 use tokio::time::timeout;
 use view::Watched;
 
@@ -241,6 +243,14 @@ impl Groups {
             }
         }
         Ok(found)
+    }
+
+    /// What this node knows of a group may be stale: whoever asks looks again.
+    pub fn forget(&self, group: GroupId) {
+        let watched = unlocked(&self.shared.watched).get(&group).cloned();
+        if let Some(watched) = watched {
+            watched.forget();
+        }
     }
 
     /// Something of a group changed here: whoever waits looks again.

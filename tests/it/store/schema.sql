@@ -666,6 +666,10 @@ CREATE FUNCTION postrider.groups_due(alive_ms bigint) RETURNS TABLE(group_id big
     LANGUAGE plpgsql STABLE
     SET search_path TO 'postrider', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
     AS $$
 declare
   at timestamptz := clock_timestamp();

@@ -48,9 +48,14 @@ impl Member {
     /// from the answer.
     pub async fn poll(&mut self, more: Value) -> Value {
         let answer = self.try_poll(more).await.ok();
+        self.follow(&answer);
+        answer
+    }
+
+    /// Goes on from an answer.
+    pub fn follow(&mut self, answer: &Value) {
         self.cursor = answer["cursor"].as_str().expect("a cursor").to_owned();
         self.assignments = answer["assignments"].as_array().expect("a list").clone();
-        answer
     }
 
     /// Polls with the member's cursor, whatever comes of it.
@@ -100,9 +105,9 @@ pub fn assignment(entry: &Value) -> (String, u64, i64) {
 /// The entries of `revoked` that answer `revoke`.
 pub fn revoked(answer: &Value) -> Value {
     let entries = answer["revoke"].as_array().expect("a list").iter().map(assignment);
-    let entries = entries.map(|(topic, partition, epoch)| {
-        json!({"topic": topic, "partition": partition, "epoch": epoch})
-    });
+    let entries = entries.map(
+        |(topic, partition, epoch)| json!({"topic": topic, "partition": partition, "epoch": epoch}),
+    );
     Value::Array(entries.collect())
 }
 

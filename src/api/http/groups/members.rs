@@ -14,7 +14,7 @@ use crate::{
         extract::{JsonBody, PathParams},
         http::topics::name,
     },
-    auth::Principal,
+    auth::{Principal, random_id},
     model::{
         duration,
         group::{Start, TopicPattern},
@@ -139,7 +139,7 @@ fn wish(body: JoinIn) -> Result<JoinWish, Problem> {
     let start = start.ok_or_else(|| invalid("/start", "start is earliest or latest"))?;
     let member = match &body.member_id {
         Some(text) => member_id(text, "/member_id")?,
-        None => uuid::Uuid::new_v4().to_string(),
+        None => random_id(),
     };
     if body.generation.is_some_and(|number| !(0..GENERATION_MAX).contains(&number)) {
         return Err(invalid("/generation", "a generation is 0 to 2^53 - 1"));

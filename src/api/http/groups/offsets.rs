@@ -134,7 +134,12 @@ pub(super) async fn commit(
         Some(Commit { partition, epoch, next_offset, is_vouched })
     });
     let done = state.offsets.commit(id, known.collect()).await;
-    let mut done = done.map_err(|error| Problem::of_store(&error))?.into_iter();
+    let done = done.map_err(|error| Problem::of_store(&error))?;
+    if done.iter().any(|done| matches!(done, Committed::Stale | Committed::OtherLog)) {
+        // The member learns what it has instead.
+        state.groups.forget(id);
+    }
+    let mut done = done.into_iter();
     let mut errors = Vec::new();
     for (entry, partition) in entries.into_iter().zip(partitions) {
         let outcome = partition.and_then(|_| done.next()).unwrap_or(Committed::Stale);
