@@ -51,6 +51,8 @@ struct Scene {
     database: TestDatabase,
     session: Session,
     notices: Notices,
+    next_offset: i64,
+    epoch: i64,
 }
 
 impl Scene {
@@ -58,16 +60,20 @@ impl Scene {
     async fn check(&mut self, tables: &str) {
         let session = &mut self.session;
         self.notices.take();
+        self.next_offset += 1;
+        let next_offset = self.next_offset;
         groups::check(session, GroupId(7), "m3").await.expect("read");
         check(&format!("check, {tables}"), &accesses(&self.notices.take()), 3, false);
+        let epoch = self.epoch;
         let entry = |partition: i64| groups::Commit {
             partition: PartitionId(partition),
-            epoch: 1,
-            next_offset: 900_000,
+            epoch,
+            next_offset,
             is_vouched: true,
         };
         let entries: Vec<groups::Commit> = (1..=16).map(entry).collect();
-        groups::commit(session, GroupId(7), &entries).await.expect("done");
+        let done = groups::commit(session, GroupId(7), &entries).await.expect("done");
+        assert!(done.iter().all(|one| *one == groups::Committed::Stands), "{done:?}");
         check(&format!("commit, {tables}"), &accesses(&self.notices.take()), 32, false);
         let heard: Vec<(i64, Duration)> =
             (1..=1_000).map(|number| (number, Duration::ZERO)).collect();
@@ -108,7 +114,8 @@ impl Scene {
     }
 
     /// Most rows die and stay: whoever holds a snapshot would have it so.
-    async fn bloat(&self) {
+    async fn bloat(&mut self) {
+        self.epoch += 1;
         self.database
             .run(
                 "update postrider.member_heartbeats set seen_at = seen_at;
@@ -134,7 +141,7 @@ async fn hot_statements_of_groups_go_by_their_keys_on_empty_full_and_bloated_tab
     let database = TestDatabase::new().await;
     let mut session = database.connect().await;
     run(&mut session, EXPLAIN).await;
-    let mut scene = Scene { database, session, notices };
+    let mut scene = Scene { database, session, notices, next_offset: 900_000, epoch: 1 };
     scene.database.run(ANALYSE).await;
     // Nothing is there: only that the plans of this session are made for empty tables.
     for _ in 0..3 {
