@@ -2,10 +2,13 @@
 //! written as `application/problem+json` (RFC 9457). The three functions of [`ErrorCode`] are
 //! total: a new code does not compile until its status, retry and effect are decided.
 
+mod body;
+
 use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+pub use body::ProblemBody;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -65,6 +68,8 @@ pub enum ErrorCode {
     UnsupportedMediaType,
     /// The request target is too long.
     UriTooLong,
+    /// The next offset of the partition is not the expected one.
+    WrongOffset,
 }
 
 /// Whether a failed request may have changed something.
@@ -79,7 +84,7 @@ pub enum Effect {
 
 impl ErrorCode {
     /// All codes, in alphabetical order of their names.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::AlreadyExists,
         Self::BatchTooLarge,
         Self::BodyTimeout,
@@ -104,6 +109,7 @@ impl ErrorCode {
         Self::UnknownField,
         Self::UnsupportedMediaType,
         Self::UriTooLong,
+        Self::WrongOffset,
     ];
 
     /// The code as it is written.
@@ -133,6 +139,7 @@ impl ErrorCode {
             Self::UnknownField => "unknown_field",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::UriTooLong => "uri_too_long",
+            Self::WrongOffset => "wrong_offset",
         }
     }
 
@@ -162,6 +169,7 @@ impl ErrorCode {
             Self::OutcomeUnknown => StatusCode::GATEWAY_TIMEOUT,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::WrongOffset => StatusCode::PRECONDITION_FAILED,
         }
     }
 
@@ -192,7 +200,8 @@ impl ErrorCode {
             | Self::PartitionOutOfRange
             | Self::UnknownField
             | Self::UnsupportedMediaType
-            | Self::UriTooLong => false,
+            | Self::UriTooLong
+            | Self::WrongOffset => false,
         }
     }
 
@@ -221,7 +230,8 @@ impl ErrorCode {
             | Self::StorageFull
             | Self::UnknownField
             | Self::UnsupportedMediaType
-            | Self::UriTooLong => Effect::None,
+            | Self::UriTooLong
+            | Self::WrongOffset => Effect::None,
         }
     }
 
@@ -365,32 +375,4 @@ impl IntoResponse for Problem {
         response.extensions_mut().insert(PendingProblem(self));
         response
     }
-}
-
-/// An error as clients read it: RFC 9457 with the members that Postrider adds.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Problem)]
-pub struct ProblemBody {
-    /// A URN of the code.
-    pub r#type: String,
-    /// The status in words.
-    pub title: String,
-    /// The HTTP status.
-    pub status: u16,
-    /// What happened, for a person.
-    pub detail: String,
-    /// The stable name of the error.
-    pub code: &'static str,
-    /// Whether the same request can succeed later without risk.
-    pub retryable: bool,
-    /// Whether something may have happened.
-    pub effect: Effect,
-    /// The id of the request, as in the header `X-Request-Id`.
-    pub request_id: String,
-    /// Which fields, where it is about fields.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub errors: Vec<FieldError>,
-    /// Facts that belong to the code.
-    #[serde(flatten)]
-    pub facts: serde_json::Map<String, serde_json::Value>,
 }

@@ -35,6 +35,8 @@ pub struct Append {
     pub counts: Vec<i32>,
     /// Their record batches.
     pub records: Vec<Vec<u8>>,
+    /// The offset that each expects, -1 for none; `None` where no partition does.
+    pub expects: Option<Vec<i64>>,
 }
 
 /// Why a flush was not appended as a whole.
@@ -139,6 +141,7 @@ impl Appender {
             partitions: &append.partitions,
             counts: &append.counts,
             records: &append.records,
+            expects: append.expects.as_deref(),
             slot: *slot,
             wake: *wake,
         };

@@ -20,6 +20,8 @@ pub const KEY_BYTES_MAX: usize = 1024;
 pub const JSON_DEPTH_MAX: usize = 127;
 /// Lines of NDJSON that are committed together.
 pub const NDJSON_COMMIT_LINES: usize = 1_000;
+/// Offsets, and sequences of producers, are below this: every JSON parser keeps them whole.
+pub const OFFSET_MAX: i64 = 1 << 53;
 /// Partitions of one topic.
 pub const PARTITIONS_MAX: u32 = 1_024;
 /// Messages that one read may ask for.

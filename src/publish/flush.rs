@@ -35,9 +35,15 @@ pub(super) struct Flusher {
     appender: Appender,
 }
 
-/// A part's place in a flush: partition, request, part of that request. Sorted, the messages of a
-/// partition lie in the order in which their requests came.
-type Place = (i64, u32, u32);
+/// A part's place in a flush. Sorted, the messages of a partition lie in the order in which their
+/// requests came, behind those of the one that expects an offset.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    partition: i64,
+    is_free: bool,
+    request: u32,
+    part: u32,
+}
 
 impl Flusher {
     pub(super) fn new(slot: Arc<Slot>, log: Log, clock: Clock, class: RetentionClass) -> Self {
@@ -88,8 +94,7 @@ impl Flusher {
                     warn!(requests = requests.len(), %error, "a flush failed");
                     let told = told(&error);
                     for pending in requests {
-                        // Whoever asked may have gone.
-                        let _ = pending.reply.send(Err(told.clone()));
+                        pending.answer(Err(told.clone()));
                     }
                     return;
                 }
@@ -115,7 +120,7 @@ impl Flusher {
             let waited = requests.first().map_or(Duration::ZERO, Pending::waited);
             if begun.elapsed() >= limits::PUBLISH_WAIT_MAX || waited >= limits::PUBLISH_ANSWER_MAX {
                 for pending in requests.drain(..) {
-                    let _ = pending.reply.send(Err(PublishError::OutcomeUnknown));
+                    pending.answer(Err(PublishError::OutcomeUnknown));
                 }
             }
         }
@@ -124,7 +129,7 @@ impl Flusher {
     fn encode(&self, requests: &[Pending], places: &[Place]) -> Append {
         let created_ms = self.clock.now_ms();
         let mut append = Append::default();
-        for group in places.chunk_by(|a, b| a.0 == b.0) {
+        for group in places.chunk_by(|a, b| a.partition == b.partition) {
             let parts = || group.iter().map(|place| part(requests, place));
             let bytes = parts().map(|part| part.records.bytes()).sum();
             let messages = parts().map(|part| part.records.len()).sum();
@@ -132,10 +137,11 @@ impl Flusher {
             for part in parts() {
                 builder.extend(&part.records);
             }
-            append.partitions.push(group[0].0);
+            append.partitions.push(group[0].partition);
             append.counts.push(builder.len());
             append.records.push(builder.finish(compression(requests, group)));
         }
+        append.expects = expects(requests, places);
         append
     }
 
@@ -170,7 +176,8 @@ fn places(requests: &[Pending]) -> Vec<Place> {
     let mut places = Vec::with_capacity(requests.len());
     for (r, pending) in (0u32..).zip(requests) {
         for (p, part) in (0u32..).zip(&pending.parts) {
-            places.push((part.partition.0, r, p));
+            let is_free = pending.expects().is_none();
+            places.push(Place { partition: part.partition.0, is_free, request: r, part: p });
         }
     }
     places.sort_unstable();
@@ -178,13 +185,22 @@ fn places(requests: &[Pending]) -> Vec<Place> {
 }
 
 fn part<'a>(requests: &'a [Pending], place: &Place) -> &'a super::Part {
-    &requests[place.1 as usize].parts[place.2 as usize]
+    &requests[place.request as usize].parts[place.part as usize]
+}
+
+/// The offset that each partition's first request expects; -1 where it expects none.
+fn expects(requests: &[Pending], places: &[Place]) -> Option<Vec<i64>> {
+    if places.iter().all(|place| place.is_free) {
+        return None;
+    }
+    let firsts = places.chunk_by(|a, b| a.partition == b.partition).map(|group| group[0]);
+    Some(firsts.map(|first| requests[first.request as usize].expects().unwrap_or(-1)).collect())
 }
 
 /// All requests for a partition come from one topic; after a change of its settings the last
 /// word counts.
 fn compression(requests: &[Pending], group: &[Place]) -> Compression {
-    group.last().map_or(Compression::None, |place| requests[place.1 as usize].compression)
+    group.last().map_or(Compression::None, |place| requests[place.request as usize].compression)
 }
 
 fn answer(requests: Vec<Pending>, places: &[Place], appended: &Appended) {
@@ -193,20 +209,20 @@ fn answer(requests: Vec<Pending>, places: &[Place], appended: &Appended) {
     bases.sort_unstable();
     let mut offsets: Vec<Offsets> =
         requests.iter().map(|pending| Offsets::from_elem(-1, pending.parts.len())).collect();
-    for group in places.chunk_by(|a, b| a.0 == b.0) {
-        let found = bases.binary_search_by_key(&group[0].0, |(partition, _)| partition.0);
+    for group in places.chunk_by(|a, b| a.partition == b.partition) {
+        let found = bases.binary_search_by_key(&group[0].partition, |(partition, _)| partition.0);
         // A partition without an answer leaves -1 behind, which is told as unknown below.
         let Ok(at) = found else { continue };
         let mut next = bases[at].1;
         for place in group {
-            offsets[place.1 as usize][place.2 as usize] = next;
+            offsets[place.request as usize][place.part as usize] = next;
             next += part(&requests, place).records.len() as i64;
         }
     }
     for (pending, offsets) in requests.into_iter().zip(offsets) {
         let complete = offsets.iter().all(|offset| *offset >= 0);
         let result = if complete { Ok(offsets) } else { Err(PublishError::OutcomeUnknown) };
-        let _ = pending.reply.send(result);
+        pending.answer(result);
     }
 }
 
@@ -214,21 +230,27 @@ fn answer(requests: Vec<Pending>, places: &[Place], appended: &Appended) {
 fn refuse(requests: Vec<Pending>, in_the_way: &[(PartitionId, Outcome)]) -> Vec<Pending> {
     let mut rest = Vec::with_capacity(requests.len());
     for pending in requests {
-        let hit = in_the_way
-            .iter()
-            .find(|(partition, _)| pending.parts.iter().any(|part| part.partition == *partition));
-        match hit {
+        match in_the_way.iter().find_map(|refused| reason(&pending, *refused)) {
             None => rest.push(pending),
-            Some((partition, outcome)) => {
-                let error = match outcome {
-                    Outcome::Gone => PublishError::Gone(*partition),
-                    _ => PublishError::Moved(*partition),
-                };
-                let _ = pending.reply.send(Err(error));
-            }
+            Some(error) => pending.answer(Err(error)),
         }
     }
     rest
+}
+
+/// Why a request cannot go with the others, if it has to do with this partition. The wrong offset
+/// is only about the request that expects one.
+fn reason(pending: &Pending, (partition, outcome): (PartitionId, Outcome)) -> Option<PublishError> {
+    if pending.parts.iter().all(|part| part.partition != partition) {
+        return None;
+    }
+    match outcome {
+        Outcome::Gone => Some(PublishError::Gone(partition)),
+        Outcome::WrongOffset { next_offset } => {
+            pending.expects().map(|_| PublishError::WrongOffset { next_offset })
+        }
+        _ => Some(PublishError::Moved(partition)),
+    }
 }
 
 fn told(error: &AppendError) -> PublishError {

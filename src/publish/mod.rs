@@ -7,6 +7,7 @@
 mod flush;
 mod partitioner;
 mod slot;
+mod terms;
 
 use std::sync::{
     Arc, OnceLock,
@@ -16,6 +17,7 @@ use std::sync::{
 pub use partitioner::partition_of_key;
 use slot::Slot;
 pub use slot::{Offsets, Part, Parts};
+pub use terms::Terms;
 
 use crate::{
     lifecycle::Lifecycle,
@@ -35,6 +37,12 @@ pub enum PublishError {
     /// Nothing happened: there is no such partition any more.
     #[error("partition {0} is gone")]
     Gone(PartitionId),
+    /// Nothing happened: the next offset is not the expected one.
+    #[error("the next offset is {next_offset}")]
+    WrongOffset {
+        /// The next offset.
+        next_offset: i64,
+    },
     /// Nothing happened: more is waiting than the node takes on.
     #[error("too many messages are waiting for the database")]
     Overloaded,
@@ -108,8 +116,14 @@ impl Publisher {
     }
 
     /// Appends `parts`, all or nothing, and says where the first message of each stands.
-    pub async fn publish(&self, lane: Lane, parts: Parts) -> Result<Offsets, PublishError> {
-        self.slot(lane).publish(parts, lane.compression).await
+    pub async fn publish(
+        &self,
+        lane: Lane,
+        parts: Parts,
+        terms: Terms,
+    ) -> Result<Offsets, PublishError> {
+        let terms = (!terms.is_empty()).then(|| Box::new(terms));
+        self.slot(lane).publish(parts, terms, lane.compression).await
     }
 
     fn slot(&self, lane: Lane) -> &Slot {

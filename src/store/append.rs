@@ -17,6 +17,8 @@ pub struct Flush<'a> {
     pub counts: &'a [i32],
     /// Their record batches.
     pub records: &'a [Vec<u8>],
+    /// The offset that each expects, -1 for none; `None` where no partition does.
+    pub expects: Option<&'a [i64]>,
     /// The slot that tells other nodes.
     pub slot: i64,
     /// The flush's number in that slot, one higher than the last.
@@ -53,14 +55,16 @@ pub enum Outcome {
 pub struct AppendStatement {
     /// The bucket it appends to.
     pub bucket: BucketId,
-    sql: Arc<str>,
+    plain: Arc<str>,
+    guarded: Arc<str>,
 }
 
 impl AppendStatement {
     /// The statement of `bucket`.
     pub fn new(bucket: BucketId) -> Self {
-        let sql = format!("select * from postrider.append_{bucket}($1, $2, $3, null, $4, $5)");
-        Self { bucket, sql: sql.into() }
+        let plain = format!("select * from postrider.append_{bucket}($1, $2, $3, null, $4, $5)");
+        let guarded = format!("select * from postrider.append_{bucket}($1, $2, $3, $6, $4, $5)");
+        Self { bucket, plain: plain.into(), guarded: guarded.into() }
     }
 
     /// Appends `flush`, all of it or nothing. If any outcome is not [`Outcome::Appended`],
@@ -72,14 +76,17 @@ impl AppendStatement {
     ) -> Result<Vec<(PartitionId, Outcome)>, StoreError> {
         // fetch_all reads up to ReadyForQuery, which comes after the commit; anything that stops
         // at the first row would answer before it.
-        let rows = sqlx::query(AssertSqlSafe(Arc::clone(&self.sql)))
+        let sql = if flush.expects.is_some() { &self.guarded } else { &self.plain };
+        let mut query = sqlx::query(AssertSqlSafe(Arc::clone(sql)))
             .bind(flush.partitions)
             .bind(flush.counts)
             .bind(flush.records)
             .bind(flush.slot)
-            .bind(flush.wake)
-            .fetch_all(conn)
-            .await?;
+            .bind(flush.wake);
+        if let Some(expects) = flush.expects {
+            query = query.bind(expects);
+        }
+        let rows = query.fetch_all(conn).await?;
         rows.iter().map(outcome).collect()
     }
 }

@@ -8,6 +8,7 @@ mod cli;
 mod deploy;
 mod docs;
 mod history;
+mod idempotent;
 mod postgres;
 mod store;
 mod support;

@@ -1,13 +1,18 @@
 //! Publishing over REST: `POST /v1/topics/{topic}/messages` and `/raw`.
 
+mod answer;
+pub mod raw;
+mod schema;
+
+use answer::Numbers;
+pub(in crate::api::http) use answer::Published;
 use axum::{
     body::Bytes,
     extract::{FromRequest, Request, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::HeaderMap,
     response::{IntoResponse, Response},
 };
-use serde::Serialize;
-use utoipa::ToSchema;
+pub use schema::{NewMessage, PublishAnswer, PublishSchema};
 
 use super::{
     ndjson,
@@ -23,67 +28,12 @@ use crate::{
     },
     auth::Principal,
     catalog::{CatalogError, Topic},
-    model::{Name, TenantId, limits, topic::Keyless},
-    publish::{Lane, Offsets, Part, PublishError},
-    record::{Attributes, ValueKind},
+    model::{Name, TenantId, topic::Keyless},
+    publish::{Lane, Part, PublishError},
 };
 
 /// How often a request is sorted anew after its topic moved, grew or was made again.
 const TRIES: usize = 4;
-
-/// Where one message stands.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct PublishResult {
-    /// The number of the partition.
-    partition: u32,
-    /// Its place there.
-    offset: i64,
-}
-
-/// The answer to a publish.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct PublishAnswer {
-    /// One for each message, in the order of the request.
-    results: Vec<PublishResult>,
-    /// What the acknowledgement means.
-    #[schema(example = "local")]
-    durability: String,
-}
-
-/// The body of a publish, for the description of the interface.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Publish)]
-pub struct PublishSchema {
-    /// 1 to 10000 messages, appended together or not at all.
-    messages: Vec<NewMessage>,
-}
-
-/// A message to publish. At most one of `value`, `value_text` and `value_base64`; none of them is
-/// a tombstone.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct NewMessage {
-    /// Messages of one key go to one partition and keep their order.
-    #[schema(required = false)]
-    key: String,
-    /// A key of bytes.
-    #[schema(required = false)]
-    key_base64: String,
-    /// Any JSON value, kept byte for byte.
-    #[schema(required = false)]
-    value: serde_json::Value,
-    /// A string.
-    #[schema(required = false)]
-    value_text: String,
-    /// Bytes.
-    #[schema(required = false)]
-    value_base64: String,
-    /// A string, `{"base64": …}`, or an array of these, by name.
-    #[schema(required = false)]
-    headers: std::collections::BTreeMap<String, serde_json::Value>,
-    /// The partition, where the key shall not choose it.
-    #[schema(required = false)]
-    partition: u32,
-}
 
 /// Why a publish of one request failed, while its topic may still be looked up again.
 pub(super) enum Failed {
@@ -144,89 +94,11 @@ pub async fn publish_messages(
     }
 }
 
-/// Publish one value as it is
-///
-/// The body is the value, of the type that `Content-Type` names: JSON is read back as `value`,
-/// `text/*` as `value_text`, anything else as `value_base64`. `Postrider-Key` is the key,
-/// `Postrider-Header-<name>` a header; names are read in lower case.
-#[utoipa::path(post, path = "/v1/topics/{topic}/messages/raw", operation_id = "publish_raw",
-    tag = "topics",
-    params(("topic" = String, Path, description = "The topic's name."),
-        ("Postrider-Key" = Option<String>, Header, description = "The key.")),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 200, description = "The message is committed.", body = PublishAnswer),
-        (status = 504, description = "It may have happened: the database did not say.",
-            body = ProblemBody, content_type = "application/problem+json")))]
-pub async fn publish_raw(
-    principal: Principal,
-    State(state): State<AppState>,
-    PathParams(topic): PathParams<String>,
-    request: Request,
-) -> Result<Response, Problem> {
-    let name = name(&topic)?;
-    refuse_later_headers(request.headers())?;
-    let headers = request.headers().clone();
-    let body = ReadBody::from_request(request, &state).await?;
-    let kind = raw_kind(&headers, &body)?;
-    let records = |topic: &Topic, keyless| raw(&headers, kind, &body.bytes, topic, keyless);
-    let bytes = body.bytes.len();
-    publish(&state, principal.tenant, &name, bytes, records).await.map(IntoResponse::into_response)
-}
-
 fn refuse_later_headers(headers: &HeaderMap) -> Result<(), Problem> {
     if headers.contains_key("idempotency-key") {
         return Err(Problem::not_yet_supported("the header Idempotency-Key"));
     }
     Ok(())
-}
-
-/// What an answer to a publish is made of.
-pub(super) struct Published {
-    pub(super) records: Numbers,
-    pub(super) offsets: Offsets,
-    pub(super) durability: &'static str,
-}
-
-/// Which partition each part is, and which message went where.
-pub(super) struct Numbers {
-    partitions: smallvec::SmallVec<[u32; 1]>,
-    placed: smallvec::SmallVec<[message::Placed; 1]>,
-}
-
-impl Published {
-    /// How many messages were committed.
-    pub(super) fn count(&self) -> usize {
-        self.records.placed.len()
-    }
-
-    /// Partition and offset of each message, in the order of the request.
-    pub(super) fn results(&self) -> impl Iterator<Item = (u32, i64)> {
-        self.records.placed.iter().map(|placed| {
-            let part = placed.part as usize;
-            (self.records.partitions[part], self.offsets[part] + i64::from(placed.place))
-        })
-    }
-}
-
-impl IntoResponse for Published {
-    fn into_response(self) -> Response {
-        let mut out = Vec::with_capacity(64 + self.records.placed.len() * 36);
-        let mut number = itoa::Buffer::new();
-        out.extend_from_slice(b"{\"results\":[");
-        for (partition, offset) in self.results() {
-            out.extend_from_slice(b"{\"partition\":");
-            out.extend_from_slice(number.format(partition).as_bytes());
-            out.extend_from_slice(b",\"offset\":");
-            out.extend_from_slice(number.format(offset).as_bytes());
-            out.extend_from_slice(b"},");
-        }
-        out.pop();
-        out.extend_from_slice(b"],\"durability\":\"");
-        out.extend_from_slice(self.durability.as_bytes());
-        out.extend_from_slice(b"\"}");
-        let kind = HeaderValue::from_static("application/json");
-        (StatusCode::OK, [(header::CONTENT_TYPE, kind)], out).into_response()
-    }
 }
 
 /// Publishes what `records` makes of the topic as it stands. A topic that moved, grew or was made
@@ -285,6 +157,10 @@ async fn publish_once(
     };
     let keyless = (keyless % u64::from(settings.partitions)) as u32;
     let records = records(topic, keyless)?;
+    if records.terms.expect_offset.is_some() && records.parts.len() > 1 {
+        let detail = "messages with an expected offset go to one partition";
+        return Err(Problem::new(ErrorCode::Invalid, detail).at("/expect_offset").into());
+    }
     let numbers = Numbers {
         partitions: records.parts.iter().map(|(number, _)| *number).collect(),
         placed: records.placed,
@@ -294,7 +170,8 @@ async fn publish_once(
         .into_iter()
         .map(|(number, records)| Part { partition: topic.partitions[number as usize], records })
         .collect();
-    let offsets = state.publisher.publish(lane, parts).await.map_err(Failed::Publish)?;
+    let published = state.publisher.publish(lane, parts, records.terms).await;
+    let offsets = published.map_err(Failed::Publish)?;
     Ok(Published { records: numbers, offsets, durability: settings.durability.as_str() })
 }
 
@@ -303,6 +180,7 @@ fn parse(body: &Bytes, topic: &Topic, keyless: u32) -> Result<RequestRecords, Pr
         serde_json::from_slice(body).map_err(|_| json_problem::<Object<PublishIn<'_>>>(body))?;
     let messages = parsed.messages()?;
     let mut records = RequestRecords::for_body(body.len());
+    records.terms.expect_offset = parsed.expect_offset()?;
     let mut round_robin = keyless;
     for (at, message) in messages.iter().enumerate() {
         message::place(message, topic, round_robin, &mut records)
@@ -311,61 +189,6 @@ fn parse(body: &Bytes, topic: &Topic, keyless: u32) -> Result<RequestRecords, Pr
             round_robin = (round_robin + 1) % topic.settings.partitions;
         }
     }
-    Ok(records)
-}
-
-fn raw_kind(headers: &HeaderMap, body: &ReadBody) -> Result<ValueKind, Problem> {
-    let declared = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let is_text = declared
-        .is_some_and(|kind| kind.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("text/")));
-    if body.media == MediaKind::Json {
-        if serde_json::from_slice::<serde::de::IgnoredAny>(&body.bytes).is_err() {
-            return Err(json_problem::<serde::de::IgnoredAny>(&body.bytes));
-        }
-        message::check_depth(&body.bytes).map_err(|refused| refused.problem(""))?;
-        return Ok(ValueKind::Json);
-    }
-    if is_text {
-        if std::str::from_utf8(&body.bytes).is_err() {
-            let detail = "the body says it is text and is not UTF-8";
-            return Err(Problem::new(ErrorCode::Malformed, detail));
-        }
-        return Ok(ValueKind::Text);
-    }
-    Ok(ValueKind::Bytes)
-}
-
-const HEADER_PREFIX: &str = "postrider-header-";
-
-fn raw(
-    headers: &HeaderMap,
-    kind: ValueKind,
-    body: &Bytes,
-    topic: &Topic,
-    keyless: u32,
-) -> Result<RequestRecords, Problem> {
-    let invalid = |detail: String| Problem::new(ErrorCode::Invalid, detail);
-    let key = headers.get("postrider-key").map(HeaderValue::as_bytes);
-    if key.is_some_and(|key| key.len() > limits::KEY_BYTES_MAX) {
-        return Err(invalid(format!("a key has at most {} bytes", limits::KEY_BYTES_MAX)));
-    }
-    let own: Vec<(&str, &[u8])> = headers
-        .iter()
-        .filter_map(|(name, value)| {
-            Some((name.as_str().strip_prefix(HEADER_PREFIX)?, value.as_bytes()))
-        })
-        .collect();
-    let header_bytes: usize = own.iter().map(|(name, bytes)| name.len() + bytes.len()).sum();
-    let bytes = key.map_or(0, <[u8]>::len) + body.len() + header_bytes;
-    message::check_size(bytes, topic).map_err(|refused| refused.problem(""))?;
-    let partition = message::partition(None, key, topic, keyless);
-    let partition = partition.map_err(|refused| refused.problem(""))?;
-    // JSON is kept without the blanks around it, as in a batch.
-    let value = if kind == ValueKind::Json { body.trim_ascii() } else { body };
-    let mut records = RequestRecords::for_body(body.len());
-    let binary_key = key.is_some_and(|key| std::str::from_utf8(key).is_err());
-    let attributes = Attributes::new(kind, binary_key);
-    records.push(partition, attributes, key, Some(value), own.into_iter());
     Ok(records)
 }
 
@@ -386,6 +209,11 @@ pub(super) fn publish_problem(error: &PublishError, topic: &Name) -> Problem {
             ErrorCode::OutcomeUnknown,
             "the database did not say whether the messages were committed".to_owned(),
         ),
+        PublishError::WrongOffset { next_offset } => {
+            let detail = format!("the next offset of the partition is {next_offset}");
+            let problem = Problem::new(ErrorCode::WrongOffset, detail);
+            return problem.fact("next_offset", *next_offset);
+        }
         PublishError::Draining => (ErrorCode::Draining, "this node is about to stop".to_owned()),
     };
     Problem::new(code, detail)

@@ -196,18 +196,14 @@ pub struct PublishIn<'a> {
     #[serde(default)]
     producer: Field<IgnoredAny>,
     #[serde(default)]
-    expect_offset: Field<IgnoredAny>,
+    expect_offset: Field<i64>,
 }
 
 impl<'a> PublishIn<'a> {
     /// The messages, once what is wrong with the request as a whole is ruled out.
     pub fn messages(&self) -> Result<&[MessageIn<'a>], Problem> {
-        let later = [
-            ("/producer", self.producer.as_ref().is_some()),
-            ("/expect_offset", self.expect_offset.as_ref().is_some()),
-        ];
-        if let Some((pointer, _)) = later.iter().find(|(_, named)| *named) {
-            return Err(Problem::not_yet_supported(&pointer[1..]).at(*pointer));
+        if self.producer.as_ref().is_some() {
+            return Err(Problem::not_yet_supported("producer").at("/producer"));
         }
         if self.messages.count > limits::BATCH_MESSAGES_MAX {
             let detail = format!(
@@ -222,5 +218,17 @@ impl<'a> PublishIn<'a> {
             return Err(Problem::new(ErrorCode::Invalid, detail).at("/messages"));
         }
         Ok(&self.messages.kept)
+    }
+
+    /// The offset that the first message has to get, if the request says so.
+    pub fn expect_offset(&self) -> Result<Option<i64>, Problem> {
+        match self.expect_offset {
+            Field::Absent => Ok(None),
+            Field::Present(offset) if (0..limits::OFFSET_MAX).contains(&offset) => Ok(Some(offset)),
+            Field::Present(_) => {
+                let detail = "an offset is a number from 0 to 2^53 - 1";
+                Err(Problem::new(ErrorCode::Invalid, detail).at("/expect_offset"))
+            }
+        }
     }
 }

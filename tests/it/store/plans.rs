@@ -161,6 +161,7 @@ impl Scene {
                 partitions: &ids,
                 counts: &vec![1; ids.len()],
                 records: &vec![b"x".to_vec(); ids.len()],
+                expects: None,
                 slot: 1,
                 wake: self.wake,
             };

@@ -237,6 +237,7 @@ async fn flush(
         partitions: &ids,
         counts: &counts,
         records: &records,
+        expects: None,
         slot: own.slot,
         wake: own.wake,
     };
