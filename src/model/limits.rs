@@ -22,6 +22,10 @@ pub const JSON_DEPTH_MAX: usize = 127;
 pub const NDJSON_COMMIT_LINES: usize = 1_000;
 /// Offsets, and sequences of producers, are below this: every JSON parser keeps them whole.
 pub const OFFSET_MAX: i64 = 1 << 53;
+/// Sequences of a producer, from the newest down, that are answered again.
+pub const PRODUCER_WINDOW: i64 = 64;
+/// How long what was done once is answered again.
+pub const CLAIM_KEPT: Duration = Duration::from_secs(24 * 3_600);
 /// Partitions of one topic.
 pub const PARTITIONS_MAX: u32 = 1_024;
 /// Messages that one read may ask for.

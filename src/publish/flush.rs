@@ -3,11 +3,12 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
+use smallvec::SmallVec;
 use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 use super::{
-    PublishError,
+    Acked, Lane, PublishError, refused,
     slot::{Offsets, Pending, Slot},
 };
 use crate::{
@@ -18,10 +19,10 @@ use crate::{
     },
     model::{
         Clock, PartitionId, limits,
-        topic::{Compression, RetentionClass},
+        topic::{Compression, Durability},
     },
     record::BatchBuilder,
-    store::{append::Outcome, error::Refusal},
+    store::{claims::Claims, error::Refusal},
     telemetry::metrics::LOG,
 };
 
@@ -33,6 +34,7 @@ pub(super) struct Flusher {
     log: Log,
     clock: Clock,
     appender: Appender,
+    durability: Durability,
 }
 
 /// A part's place in a flush. Sorted, the messages of a partition lie in the order in which their
@@ -46,9 +48,9 @@ struct Place {
 }
 
 impl Flusher {
-    pub(super) fn new(slot: Arc<Slot>, log: Log, clock: Clock, class: RetentionClass) -> Self {
-        let appender = Appender::new(log.clone(), class);
-        Self { slot, log, clock, appender }
+    pub(super) fn new(slot: Arc<Slot>, log: Log, clock: Clock, lane: Lane) -> Self {
+        let appender = Appender::new(log.clone(), lane.class);
+        Self { slot, log, clock, appender, durability: lane.durability }
     }
 
     /// Flushes until the node stops, and then what still waits.
@@ -75,7 +77,7 @@ impl Flusher {
         // One that is refused never fails its neighbours: it is answered and the rest goes again.
         while !requests.is_empty() {
             let places = places(&requests);
-            let append = self.encode(&requests, &places);
+            let (append, claimants) = self.encode(&requests, &places);
             let begun = Instant::now();
             match self.append_in_time(&append, &mut requests).await {
                 Ok(appended) => {
@@ -86,8 +88,9 @@ impl Flusher {
                     }
                     return;
                 }
-                Err(AppendError::Partitions(in_the_way)) => {
-                    requests = refuse(requests, &in_the_way);
+                Err(AppendError::InTheWay(in_the_way)) => {
+                    let appender = (&mut self.appender, self.durability);
+                    requests = refused::answer(requests, &claimants, &in_the_way, appender).await;
                 }
                 Err(error) => {
                     LOG.flushes_failed.increment(1);
@@ -126,7 +129,8 @@ impl Flusher {
         }
     }
 
-    fn encode(&self, requests: &[Pending], places: &[Place]) -> Append {
+    /// The flush, and its requests with claims in the order of their claims.
+    fn encode(&self, requests: &[Pending], places: &[Place]) -> (Append, Vec<u32>) {
         let created_ms = self.clock.now_ms();
         let mut append = Append::default();
         for group in places.chunk_by(|a, b| a.partition == b.partition) {
@@ -142,7 +146,9 @@ impl Flusher {
             append.records.push(builder.finish(compression(requests, group)));
         }
         append.expects = expects(requests, places);
-        append
+        let (claims, claimants) = claims(requests, places);
+        append.claims = claims;
+        (append, claimants)
     }
 
     fn tell_readers(&self, append: Append, appended: &Appended) {
@@ -197,6 +203,33 @@ fn expects(requests: &[Pending], places: &[Place]) -> Option<Vec<i64>> {
     Some(firsts.map(|first| requests[first.request as usize].expects().unwrap_or(-1)).collect())
 }
 
+/// What the requests claim, sorted, and whose each claim is.
+fn claims(requests: &[Pending], places: &[Place]) -> (Option<Claims>, Vec<u32>) {
+    let claim_of = |request: u32| requests[request as usize].claim();
+    let with_claims = (0u32..).zip(requests).filter(|(_, pending)| pending.claim().is_some());
+    let mut claimants: Vec<u32> = with_claims.map(|(request, _)| request).collect();
+    if claimants.is_empty() {
+        return (None, claimants);
+    }
+    claimants.sort_unstable_by_key(|request| claim_of(*request).map(|claim| &claim.key));
+    let mut parts: Vec<SmallVec<[(i32, i64); 1]>> =
+        requests.iter().map(|pending| SmallVec::from_elem((0, 0), pending.parts.len())).collect();
+    for (id, group) in (1..).zip(places.chunk_by(|a, b| a.partition == b.partition)) {
+        let mut shift = 0;
+        for place in group {
+            parts[place.request as usize][place.part as usize] = (id, shift);
+            shift += part(requests, place).records.len() as i64;
+        }
+    }
+    let mut claims = Claims::default();
+    for request in &claimants {
+        let Some(claim) = claim_of(*request) else { continue };
+        let parts = parts[*request as usize].iter().copied();
+        claims.push(&claim.key, claim.hash, &claim.layout, parts);
+    }
+    (Some(claims), claimants)
+}
+
 /// All requests for a partition come from one topic; after a change of its settings the last
 /// word counts.
 fn compression(requests: &[Pending], group: &[Place]) -> Compression {
@@ -221,35 +254,9 @@ fn answer(requests: Vec<Pending>, places: &[Place], appended: &Appended) {
     }
     for (pending, offsets) in requests.into_iter().zip(offsets) {
         let complete = offsets.iter().all(|offset| *offset >= 0);
-        let result = if complete { Ok(offsets) } else { Err(PublishError::OutcomeUnknown) };
+        let result =
+            if complete { Ok(Acked::Appended(offsets)) } else { Err(PublishError::OutcomeUnknown) };
         pending.answer(result);
-    }
-}
-
-/// Answers the requests that have to do with these partitions and returns the others.
-fn refuse(requests: Vec<Pending>, in_the_way: &[(PartitionId, Outcome)]) -> Vec<Pending> {
-    let mut rest = Vec::with_capacity(requests.len());
-    for pending in requests {
-        match in_the_way.iter().find_map(|refused| reason(&pending, *refused)) {
-            None => rest.push(pending),
-            Some(error) => pending.answer(Err(error)),
-        }
-    }
-    rest
-}
-
-/// Why a request cannot go with the others, if it has to do with this partition. The wrong offset
-/// is only about the request that expects one.
-fn reason(pending: &Pending, (partition, outcome): (PartitionId, Outcome)) -> Option<PublishError> {
-    if pending.parts.iter().all(|part| part.partition != partition) {
-        return None;
-    }
-    match outcome {
-        Outcome::Gone => Some(PublishError::Gone(partition)),
-        Outcome::WrongOffset { next_offset } => {
-            pending.expects().map(|_| PublishError::WrongOffset { next_offset })
-        }
-        _ => Some(PublishError::Moved(partition)),
     }
 }
 
@@ -259,7 +266,7 @@ fn told(error: &AppendError) -> PublishError {
         AppendError::Refused(cause) if cause.refusal() == Some(Refusal::Full) => {
             PublishError::StorageFull
         }
-        AppendError::Refused(_) | AppendError::NoBucket | AppendError::Partitions(_) => {
+        AppendError::Refused(_) | AppendError::NoBucket | AppendError::InTheWay(_) => {
             PublishError::Unavailable
         }
     }

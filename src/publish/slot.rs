@@ -16,7 +16,10 @@ use tokio::{
     time::Instant,
 };
 
-use super::{PublishError, Terms};
+use super::{
+    Acked, PublishError, Terms,
+    terms::{Claim, ClaimKey, RunningKey},
+};
 use crate::{
     model::{PartitionId, limits, topic::Compression},
     record::RecordBuffer,
@@ -45,19 +48,16 @@ pub(super) struct Pending {
     pub(super) parts: Parts,
     pub(super) compression: Compression,
     pub(super) terms: Option<Box<Terms>>,
-    reply: oneshot::Sender<Result<Offsets, PublishError>>,
+    running: Option<RunningKey>,
+    reply: oneshot::Sender<Result<Acked, PublishError>>,
 }
 
 impl Pending {
-    fn new(
-        parts: Parts,
-        terms: Option<Box<Terms>>,
-        compression: Compression,
-        reply: oneshot::Sender<Result<Offsets, PublishError>>,
-    ) -> Self {
+    fn new(asked: Asked, reply: oneshot::Sender<Result<Acked, PublishError>>) -> Self {
+        let Asked { parts, terms, running, compression } = asked;
         let messages = parts.iter().map(|part| part.records.len()).sum();
         let bytes = parts.iter().map(|part| part.records.bytes()).sum();
-        Self { joined: Instant::now(), messages, bytes, parts, compression, terms, reply }
+        Self { joined: Instant::now(), messages, bytes, parts, compression, terms, running, reply }
     }
 
     pub(super) fn waited(&self) -> Duration {
@@ -69,24 +69,72 @@ impl Pending {
         self.terms.as_ref().and_then(|terms| terms.expect_offset)
     }
 
+    /// What makes a repeat of it known.
+    pub(super) fn claim(&self) -> Option<&Claim> {
+        self.terms.as_ref().and_then(|terms| terms.claim.as_deref())
+    }
+
     /// Answers it. Whoever asked may have gone.
-    pub(super) fn answer(self, result: Result<Offsets, PublishError>) {
+    pub(super) fn answer(self, result: Result<Acked, PublishError>) {
+        // First, so that whoever has the answer can ask again.
+        drop(self.running);
         let _ = self.reply.send(result);
+    }
+}
+
+/// A request on its way into a slot.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) parts: Parts,
+    pub(super) terms: Option<Box<Terms>>,
+    pub(super) running: Option<RunningKey>,
+    pub(super) compression: Compression,
+}
+
+/// The requests of a flush, from which single ones are taken out.
+#[derive(Debug)]
+pub(super) struct Pendings(Vec<Option<Pending>>);
+
+impl From<Vec<Pending>> for Pendings {
+    fn from(requests: Vec<Pending>) -> Self {
+        Self(requests.into_iter().map(Some).collect())
+    }
+}
+
+impl Pendings {
+    /// The request at this place, if it was not taken yet.
+    pub(super) fn take(&mut self, at: usize) -> Option<Pending> {
+        self.0.get_mut(at)?.take()
+    }
+
+    /// Puts back what was taken from this place.
+    pub(super) fn put_back(&mut self, at: usize, pending: Pending) {
+        self.0[at] = Some(pending);
+    }
+
+    /// Those that were not taken, in their order.
+    pub(super) fn into_rest(self) -> impl Iterator<Item = Pending> {
+        self.0.into_iter().flatten()
     }
 }
 
 /// What the requests of one flush claim, each for itself alone.
 #[derive(Default)]
-struct Claimed {
+struct Claimed<'a> {
+    /// Once each: a repeat waits for the first.
+    claims: HashSet<&'a ClaimKey>,
     /// Partitions of which one request expects an offset: it is the first in its batch.
     expecting: HashSet<PartitionId>,
 }
 
-impl Claimed {
+impl<'a> Claimed<'a> {
     /// Whether the flush can take this request too.
-    fn admits(&mut self, pending: &Pending) -> bool {
+    fn admits(&mut self, pending: &'a Pending) -> bool {
         if pending.terms.is_none() {
             return true;
+        }
+        if pending.claim().is_some_and(|claim| !self.claims.insert(&claim.key)) {
+            return false;
         }
         let part = pending.parts.first().filter(|_| pending.expects().is_some());
         part.is_none_or(|part| self.expecting.insert(part.partition))
@@ -124,25 +172,18 @@ impl Slot {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) async fn publish(
-        &self,
-        parts: Parts,
-        terms: Option<Box<Terms>>,
-        compression: Compression,
-    ) -> Result<Offsets, PublishError> {
-        let answer = self.join(parts, terms, compression)?;
+    pub(super) async fn publish(&self, asked: Asked) -> Result<Acked, PublishError> {
+        let answer = self.join(asked)?;
         // The flusher answers in time. One that ended without a word had the request in hand.
         answer.await.unwrap_or(Err(PublishError::OutcomeUnknown))
     }
 
     fn join(
         &self,
-        parts: Parts,
-        terms: Option<Box<Terms>>,
-        compression: Compression,
-    ) -> Result<oneshot::Receiver<Result<Offsets, PublishError>>, PublishError> {
+        asked: Asked,
+    ) -> Result<oneshot::Receiver<Result<Acked, PublishError>>, PublishError> {
         let (reply, answer) = oneshot::channel();
-        let pending = Pending::new(parts, terms, compression, reply);
+        let pending = Pending::new(asked, reply);
         let mut waiting = self.lock();
         if waiting.closed {
             return Err(PublishError::Draining);

@@ -9,9 +9,13 @@ use crate::model::BucketId;
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// migrations/functions, one function a file, in an order in which each finds what it calls.
-const FUNCTIONS: [&str; 11] = [
+const FUNCTIONS: [&str; 15] = [
     include_str!("../../migrations/functions/segment_end.sql"),
     include_str!("../../migrations/functions/enter_bucket.sql"),
+    include_str!("../../migrations/functions/admit.sql"),
+    include_str!("../../migrations/functions/prune_marks.sql"),
+    include_str!("../../migrations/functions/standing_mark.sql"),
+    include_str!("../../migrations/functions/standing_key.sql"),
     include_str!("../../migrations/functions/partition_low.sql"),
     include_str!("../../migrations/functions/watermarks.sql"),
     include_str!("../../migrations/functions/offset_at.sql"),

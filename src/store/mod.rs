@@ -7,6 +7,7 @@
 
 pub mod append;
 pub mod buckets;
+pub mod claims;
 pub mod connect;
 pub mod database;
 pub mod doctor;

@@ -77,13 +77,13 @@ fn written(chunk: Chunk, request_id: &RequestId) -> (Bytes, bool) {
     match chunk {
         Ok(published) => {
             let mut text = String::new();
-            let durability = published.durability;
-            for (partition, offset) in published.results() {
+            let durability = published.durability();
+            published.each(|partition, offset| {
                 text.push_str(&format!(
                     "{{\"partition\":{partition},\"offset\":{offset},\
                      \"durability\":\"{durability}\"}}\n"
                 ));
-            }
+            });
             (text.into(), false)
         }
         Err((problem, _)) => {

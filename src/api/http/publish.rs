@@ -4,8 +4,8 @@ mod answer;
 pub mod raw;
 mod schema;
 
-use answer::Numbers;
 pub(in crate::api::http) use answer::Published;
+use answer::{CameBefore, Numbers, Results};
 use axum::{
     body::Bytes,
     extract::{FromRequest, Request, State},
@@ -28,8 +28,10 @@ use crate::{
     },
     auth::Principal,
     catalog::{CatalogError, Topic},
-    model::{Name, TenantId, topic::Keyless},
-    publish::{Lane, Part, PublishError},
+    model::{Name, TenantId, limits, topic::Keyless},
+    publish::{
+        Acked, Claim, ClaimKey, Lane, MarkKey, Part, PublishError, layout, partition_of_key,
+    },
 };
 
 /// How often a request is sorted anew after its topic moved, grew or was made again.
@@ -40,8 +42,11 @@ pub(super) enum Failed {
     /// The request itself.
     Request(Problem),
     /// The topic or the log.
-    Publish(PublishError),
+    Publish(PublishError, Repeatable),
 }
+
+/// Whether a repeat of the request is known as one.
+type Repeatable = bool;
 
 impl From<Problem> for Failed {
     fn from(problem: Problem) -> Self {
@@ -123,11 +128,13 @@ pub(super) async fn publish(
                 is_fresh = true;
             }
             Err(Failed::Request(problem)) => return Err(problem),
-            Err(Failed::Publish(error @ (PublishError::Moved(_) | PublishError::Gone(_)))) => {
+            Err(Failed::Publish(error @ (PublishError::Moved(_) | PublishError::Gone(_)), _)) => {
                 state.catalog.forget(tenant, name);
                 last = error;
             }
-            Err(Failed::Publish(error)) => return Err(publish_problem(&error, name)),
+            Err(Failed::Publish(error, is_repeatable)) => {
+                return Err(publish_problem(&error, name).repeatable(is_repeatable));
+            }
         }
     }
     Err(publish_problem(&last, name))
@@ -156,7 +163,7 @@ async fn publish_once(
         Keyless::RoundRobin => state.publisher.next_turn(),
     };
     let keyless = (keyless % u64::from(settings.partitions)) as u32;
-    let records = records(topic, keyless)?;
+    let mut records = records(topic, keyless)?;
     if records.terms.expect_offset.is_some() && records.parts.len() > 1 {
         let detail = "messages with an expected offset go to one partition";
         return Err(Problem::new(ErrorCode::Invalid, detail).at("/expect_offset").into());
@@ -165,14 +172,29 @@ async fn publish_once(
         partitions: records.parts.iter().map(|(number, _)| *number).collect(),
         placed: records.placed,
     };
+    if let Some(claim) = &mut records.terms.claim {
+        let parts = numbers.placed.iter().map(|placed| placed.part);
+        claim.layout = layout::encode(&numbers.partitions, parts);
+    }
     let parts = records
         .parts
         .into_iter()
         .map(|(number, records)| Part { partition: topic.partitions[number as usize], records })
         .collect();
+    let is_repeatable = records.terms.claim.is_some();
     let published = state.publisher.publish(lane, parts, records.terms).await;
-    let offsets = published.map_err(Failed::Publish)?;
-    Ok(Published { records: numbers, offsets, durability: settings.durability.as_str() })
+    let acked = published.map_err(|error| Failed::Publish(error, is_repeatable))?;
+    let durability = settings.durability.as_str();
+    Ok(match acked {
+        Acked::Appended(offsets) => {
+            let results = Results::Appended(numbers, offsets);
+            Published { results, durability, came_before: CameBefore::No }
+        }
+        Acked::Repeated(results) => {
+            let results = Results::Repeated(results);
+            Published { results, durability, came_before: CameBefore::Sequence }
+        }
+    })
 }
 
 fn parse(body: &Bytes, topic: &Topic, keyless: u32) -> Result<RequestRecords, Problem> {
@@ -182,10 +204,20 @@ fn parse(body: &Bytes, topic: &Topic, keyless: u32) -> Result<RequestRecords, Pr
     let mut records = RequestRecords::for_body(body.len());
     records.terms.expect_offset = parsed.expect_offset()?;
     let mut round_robin = keyless;
+    let mut is_spread = topic.settings.keyless == Keyless::RoundRobin;
+    if let Some(producer) = parsed.producer()? {
+        // One partition for all that have no key, so that their order is one.
+        round_robin = partition_of_key(producer.id.as_bytes(), topic.settings.partitions);
+        is_spread = false;
+        let (owner, sequence) = (topic.id, producer.sequence);
+        let key = ClaimKey::Mark(MarkKey { owner, producer: producer.id, sequence });
+        let hash = message::digest(&parsed, messages);
+        records.terms.claim = Some(Box::new(Claim { key, hash, layout: Vec::new() }));
+    }
     for (at, message) in messages.iter().enumerate() {
         message::place(message, topic, round_robin, &mut records)
             .map_err(|refused| refused.problem(&format!("/messages/{at}")))?;
-        if topic.settings.keyless == Keyless::RoundRobin {
+        if is_spread {
             round_robin = (round_robin + 1) % topic.settings.partitions;
         }
     }
@@ -209,6 +241,16 @@ pub(super) fn publish_problem(error: &PublishError, topic: &Name) -> Problem {
             ErrorCode::OutcomeUnknown,
             "the database did not say whether the messages were committed".to_owned(),
         ),
+        PublishError::BodyDiffers => {
+            (ErrorCode::BodyDiffers, "this came before, with another body".to_owned())
+        }
+        PublishError::SequenceTooOld => (
+            ErrorCode::SequenceTooOld,
+            format!("the sequence is not among the producer's last {}", limits::PRODUCER_WINDOW),
+        ),
+        PublishError::InProgress => {
+            (ErrorCode::InProgress, "a request with this key is running".to_owned())
+        }
         PublishError::WrongOffset { next_offset } => {
             let detail = format!("the next offset of the partition is {next_offset}");
             let problem = Problem::new(ErrorCode::WrongOffset, detail);

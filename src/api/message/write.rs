@@ -8,6 +8,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
+use super::ProducerIn;
 use crate::{
     api::{
         error::{ErrorCode, Problem},
@@ -194,7 +195,7 @@ pub struct PublishIn<'a> {
     #[serde(borrow)]
     messages: MessagesIn<'a>,
     #[serde(default)]
-    producer: Field<IgnoredAny>,
+    producer: Field<Object<ProducerIn>>,
     #[serde(default)]
     expect_offset: Field<i64>,
 }
@@ -202,9 +203,6 @@ pub struct PublishIn<'a> {
 impl<'a> PublishIn<'a> {
     /// The messages, once what is wrong with the request as a whole is ruled out.
     pub fn messages(&self) -> Result<&[MessageIn<'a>], Problem> {
-        if self.producer.as_ref().is_some() {
-            return Err(Problem::not_yet_supported("producer").at("/producer"));
-        }
         if self.messages.count > limits::BATCH_MESSAGES_MAX {
             let detail = format!(
                 "a batch holds at most {} messages, this one has {}",
@@ -218,6 +216,15 @@ impl<'a> PublishIn<'a> {
             return Err(Problem::new(ErrorCode::Invalid, detail).at("/messages"));
         }
         Ok(&self.messages.kept)
+    }
+
+    /// Who publishes, if the request says so.
+    pub fn producer(&self) -> Result<Option<ProducerIn>, Problem> {
+        self.producer.as_ref().map(|Object(producer)| producer.checked()).transpose()
+    }
+
+    pub(super) fn expected(&self) -> Option<i64> {
+        self.expect_offset.as_ref().copied()
     }
 
     /// The offset that the first message has to get, if the request says so.

@@ -1,6 +1,7 @@
 //! What a publish can be told to do once, or only at one place.
 
 mod expect_offset;
+mod producers;
 
 use reqwest::Method;
 use serde_json::Value;

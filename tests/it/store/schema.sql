@@ -1,5 +1,106 @@
 CREATE SCHEMA postrider;
 
+CREATE FUNCTION postrider.admit(ids bigint[], next_offsets bigint[], expects bigint[], owners bigint[], producers uuid[], sequences bigint[], lowest integer[], tenants bigint[], scopes text[], keys text[], hashes bytea[], layouts bytea[], firsts integer[], lasts integer[], part_ids integer[], part_shifts bigint[]) RETURNS TABLE(outcome smallint, partition_id bigint, base_offset bigint, appended_at timestamp with time zone)
+    LANGUAGE plpgsql
+    SET search_path TO 'postrider', 'pg_temp'
+    AS $$
+declare
+  -- How many sequences of a producer are answered again; limits::PRODUCER_WINDOW.
+  producer_window constant int := 64;
+  marks int := coalesce(cardinality(owners), 0);
+  is_refused boolean := false;
+  new_owners bigint[];
+  new_producers uuid[];
+  new_sequences bigint[];
+  new_tenants bigint[];
+  new_scopes text[];
+  new_keys text[];
+begin
+  if marks > 0 then
+    -- Waits for whoever holds the same sequence and is not committed.
+    with new as (
+      insert into producer_marks (owner_id, producer_id, sequence, body_hash, layout, results)
+      select c.owner, c.producer, c.sequence, c.hash, c.layout,
+        case when c.first = c.last
+          then array[next_offsets[part_ids[c.first]] + part_shifts[c.first]]
+          else array(
+            select next_offsets[part_ids[part]] + part_shifts[part]
+            from generate_series(c.first, c.last) part)
+        end
+      from unnest(owners, producers, sequences, hashes, layouts, firsts, lasts)
+        c (owner, producer, sequence, hash, layout, first, last)
+      where c.owner is not null
+      on conflict do nothing returning owner_id, producer_id, sequence
+    )
+    select array_agg(new.owner_id), array_agg(new.producer_id), array_agg(new.sequence)
+    into new_owners, new_producers, new_sequences from new;
+    is_refused := cardinality(new_owners) is distinct from marks;
+    if not is_refused then
+      -- In a statement after the insert: a mark that was pruned left a newest one behind, which
+      -- was committed before it went.
+      perform 1 from unnest(lowest) low (n)
+      where exists (
+        select from producer_marks m
+        where m.owner_id = owners[low.n] and m.producer_id = producers[low.n]
+          and m.sequence >= sequences[low.n] + producer_window);
+      is_refused := found;
+    end if;
+  end if;
+  if tenants is not null then
+    with new as (
+      insert into idempotency_keys
+        (tenant_id, scope, idempotency_key, body_hash, status, answer, results)
+      select c.tenant, c.scope, c.key, hashes[marks + c.n], 200, layouts[marks + c.n],
+        array(
+          select next_offsets[part_ids[part]] + part_shifts[part]
+          from generate_series(firsts[marks + c.n], lasts[marks + c.n]) part)
+      from unnest(tenants, scopes, keys) with ordinality c (tenant, scope, key, n)
+      on conflict do nothing returning tenant_id, scope, idempotency_key
+    )
+    select array_agg(new.tenant_id), array_agg(new.scope), array_agg(new.idempotency_key)
+    into new_tenants, new_scopes, new_keys from new;
+    is_refused := is_refused or cardinality(new_tenants) is distinct from cardinality(tenants);
+  end if;
+  -- What came before is answered as it was, whatever it expects now.
+  return query
+    select 5::smallint, u.id, u.next_offset, null::timestamptz
+    from unnest(ids, expects, next_offsets) u (id, expected, next_offset)
+    where u.expected >= 0 and u.expected <> u.next_offset;
+  if not found and not is_refused then
+    return;
+  end if;
+  return query
+    select case when old.is_old then 7 else 6 end::smallint, null::bigint, c.n, null::timestamptz
+    from unnest(owners, producers, sequences) with ordinality c (owner, producer, sequence, n)
+    cross join lateral (
+      select exists (
+        select from producer_marks m
+        where m.owner_id = c.owner and m.producer_id = c.producer
+          and m.sequence >= c.sequence + producer_window) as is_old
+    ) old
+    where old.is_old or not exists (
+      select from unnest(new_owners, new_producers, new_sequences) n (owner, producer, sequence)
+      where n.owner = c.owner and n.producer = c.producer and n.sequence = c.sequence)
+    union all
+    select 6::smallint, null::bigint, marks + c.n, null::timestamptz
+    from unnest(tenants, scopes, keys) with ordinality c (tenant, scope, key, n)
+    where not exists (
+      select from unnest(new_tenants, new_scopes, new_keys) n (tenant, scope, key)
+      where n.tenant = c.tenant and n.scope = c.scope and n.key = c.key);
+  -- One at a time: a join with an empty table is planned as a scan of the whole index.
+  for n in 1 .. coalesce(cardinality(new_owners), 0) loop
+    delete from producer_marks m
+    where m.owner_id = new_owners[n] and m.producer_id = new_producers[n]
+      and m.sequence = new_sequences[n];
+  end loop;
+  for n in 1 .. coalesce(cardinality(new_tenants), 0) loop
+    delete from idempotency_keys k
+    where k.tenant_id = new_tenants[n] and k.scope = new_scopes[n]
+      and k.idempotency_key = new_keys[n];
+  end loop;
+end
+$$;
+
 CREATE FUNCTION postrider.begin_drop(of_bucket bigint) RETURNS boolean
     LANGUAGE plpgsql
     SET search_path TO 'postrider', 'pg_temp'
@@ -167,6 +268,45 @@ CREATE FUNCTION postrider.partition_low(of_partition bigint) RETURNS bigint
       where s.partition_id = of_partition order by s.first_offset limit 1), 0))
 $$;
 
+CREATE FUNCTION postrider.prune_marks(after_owner bigint, after_producer uuid, most integer) RETURNS TABLE(owner_id bigint, producer_id uuid)
+    LANGUAGE plpgsql
+    SET search_path TO 'postrider', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $$
+declare
+  producer_window constant int := 64;
+  newest bigint;
+  made_last timestamptz;
+begin
+  owner_id := after_owner;
+  producer_id := after_producer;
+  for _ in 1 .. most loop
+    select m.owner_id, m.producer_id into owner_id, producer_id from producer_marks m
+    where (m.owner_id, m.producer_id) > (prune_marks.owner_id, prune_marks.producer_id)
+    order by m.owner_id, m.producer_id limit 1;
+    if not found then
+      return;
+    end if;
+    select max(w.sequence), max(w.made_at) into newest, made_last from (
+      select m.sequence, m.made_at from producer_marks m
+      where m.owner_id = prune_marks.owner_id and m.producer_id = prune_marks.producer_id
+      order by m.sequence desc limit producer_window) w;
+    if made_last < clock_timestamp() - interval '24 hours' then
+      delete from producer_marks m
+      where m.owner_id = prune_marks.owner_id and m.producer_id = prune_marks.producer_id
+        and m.made_at <= made_last;
+    else
+      delete from producer_marks m
+      where m.owner_id = prune_marks.owner_id and m.producer_id = prune_marks.producer_id
+        and m.sequence <= newest - producer_window;
+    end if;
+  end loop;
+  return next;
+end
+$$;
+
 CREATE FUNCTION postrider.roll_buckets(of_class smallint) RETURNS boolean
     LANGUAGE plpgsql
     SET search_path TO 'postrider', 'pg_temp'
@@ -254,6 +394,26 @@ begin
   end_at := coalesce(end_at, segment.first_at);
 end
 $_$;
+
+CREATE FUNCTION postrider.standing_key(of_tenant bigint, of_scope text, of_key text) RETURNS TABLE(body_hash bytea, answer bytea, results bigint[], status smallint)
+    LANGUAGE sql STABLE
+    SET search_path TO 'postrider', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $$
+  select k.body_hash, k.answer, k.results, k.status from idempotency_keys k
+  where k.tenant_id = of_tenant and k.scope = of_scope and k.idempotency_key = of_key
+$$;
+
+CREATE FUNCTION postrider.standing_mark(of_owner bigint, of_producer uuid, of_sequence bigint) RETURNS TABLE(body_hash bytea, answer bytea, results bigint[], status smallint)
+    LANGUAGE sql STABLE
+    SET search_path TO 'postrider', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $$
+  select m.body_hash, m.layout, m.results, 200::smallint from producer_marks m
+  where m.owner_id = of_owner and m.producer_id = of_producer and m.sequence = of_sequence
+$$;
 
 CREATE FUNCTION postrider.wakes_since(own_node bigint, slots bigint[], seen bigint[]) RETURNS TABLE(slot bigint, n bigint, partition_ids bigint[])
     LANGUAGE sql STABLE
@@ -349,8 +509,11 @@ CREATE TABLE postrider.idempotency_keys (
     body_hash bytea NOT NULL,
     status smallint NOT NULL,
     answer bytea NOT NULL,
-    made_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
-);
+    made_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    scope text NOT NULL COLLATE pg_catalog."C",
+    results bigint[]
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='20000', autovacuum_vacuum_insert_threshold='-1', vacuum_truncate=off);
 
 CREATE TABLE postrider.installed_functions (
     only_row boolean DEFAULT true NOT NULL,
@@ -421,8 +584,10 @@ CREATE TABLE postrider.producer_marks (
     sequence bigint NOT NULL,
     body_hash bytea NOT NULL,
     results bigint[] NOT NULL,
-    made_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
-);
+    made_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    layout bytea NOT NULL
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='20000', autovacuum_vacuum_insert_threshold='-1', vacuum_truncate=off);
 
 CREATE TABLE postrider.retention_classes (
     retention_class smallint NOT NULL,
@@ -513,7 +678,7 @@ ALTER TABLE ONLY postrider.catalog_changes
     ADD CONSTRAINT catalog_changes_pkey PRIMARY KEY (change_id);
 
 ALTER TABLE ONLY postrider.idempotency_keys
-    ADD CONSTRAINT idempotency_keys_pkey PRIMARY KEY (tenant_id, idempotency_key);
+    ADD CONSTRAINT idempotency_keys_pkey PRIMARY KEY (tenant_id, scope, idempotency_key);
 
 ALTER TABLE ONLY postrider.installed_functions
     ADD CONSTRAINT installed_functions_pkey PRIMARY KEY (only_row);

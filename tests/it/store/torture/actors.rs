@@ -238,6 +238,7 @@ async fn flush(
         counts: &counts,
         records: &records,
         expects: None,
+        claims: None,
         slot: own.slot,
         wake: own.wake,
     };
