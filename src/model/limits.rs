@@ -24,6 +24,8 @@ pub const NDJSON_COMMIT_LINES: usize = 1_000;
 pub const OFFSET_MAX: i64 = 1 << 53;
 /// Sequences of a producer, from the newest down, that are answered again.
 pub const PRODUCER_WINDOW: i64 = 64;
+/// Characters of an `Idempotency-Key`.
+pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
 /// How long what was done once is answered again.
 pub const CLAIM_KEPT: Duration = Duration::from_secs(24 * 3_600);
 /// Partitions of one topic.

@@ -22,7 +22,7 @@ use crate::{
     api::{
         AppState,
         error::{ErrorCode, Problem, ProblemBody},
-        extract::{MediaKind, Object, PathParams, ReadBody, json_problem},
+        extract::{IdempotencyKey, MediaKind, Object, PathParams, ReadBody, json_problem},
         layers::RequestId,
         message::{self, PublishIn, RequestRecords},
     },
@@ -30,7 +30,7 @@ use crate::{
     catalog::{CatalogError, Topic},
     model::{Name, TenantId, limits, topic::Keyless},
     publish::{
-        Acked, Claim, ClaimKey, Lane, MarkKey, Part, PublishError, layout, partition_of_key,
+        Acked, Claim, ClaimKey, Lane, MarkKey, Part, PublishError, Terms, layout, partition_of_key,
     },
 };
 
@@ -76,18 +76,24 @@ pub async fn publish_messages(
     request: Request,
 ) -> Result<Response, Problem> {
     let name = name(&topic)?;
-    refuse_later_headers(request.headers())?;
+    let headers = keyed(&request);
     let body = ReadBody::from_request(request, &state).await?;
+    let tenant = principal.tenant;
     match body.media {
         MediaKind::Absent | MediaKind::Json | MediaKind::Form => {
             let records = |topic: &Topic, keyless| parse(&body.bytes, topic, keyless);
             let bytes = body.bytes.len();
-            publish(&state, principal.tenant, &name, bytes, records)
-                .await
-                .map(IntoResponse::into_response)
+            let key = match &headers {
+                Some(headers) => IdempotencyKey::of(headers, |asks| asks.add(b'b', &body.bytes))?,
+                None => None,
+            };
+            let key = key.as_ref().map(|key| (key, "messages"));
+            let asked = Asked { tenant, name: &name, bytes, key };
+            publish(&state, asked, records).await.map(IntoResponse::into_response)
         }
         MediaKind::Ndjson => {
-            ndjson::publish(state, principal.tenant, name, body.bytes, request_id).await
+            let headers = headers.map(|headers| *headers);
+            ndjson::publish(state, tenant, name, (headers, body.bytes), request_id).await
         }
         MediaKind::Other => Err(Problem::new(
             ErrorCode::UnsupportedMediaType,
@@ -99,11 +105,21 @@ pub async fn publish_messages(
     }
 }
 
-fn refuse_later_headers(headers: &HeaderMap) -> Result<(), Problem> {
-    if headers.contains_key("idempotency-key") {
-        return Err(Problem::not_yet_supported("the header Idempotency-Key"));
-    }
-    Ok(())
+/// The headers of a request with an `Idempotency-Key`; most have none, and nothing is copied.
+fn keyed(request: &Request) -> Option<Box<HeaderMap>> {
+    let headers = request.headers();
+    IdempotencyKey::is_in(headers).then(|| Box::new(headers.clone()))
+}
+
+/// Who publishes where.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) tenant: TenantId,
+    pub(super) name: &'a Name,
+    /// Bytes of the messages, about.
+    pub(super) bytes: usize,
+    /// The key of the request, and the part of the route below the topic that it counts for.
+    pub(super) key: Option<(&'a IdempotencyKey, &'a str)>,
 }
 
 /// Publishes what `records` makes of the topic as it stands. A topic that moved, grew or was made
@@ -111,25 +127,24 @@ fn refuse_later_headers(headers: &HeaderMap) -> Result<(), Problem> {
 /// appended.
 pub(super) async fn publish(
     state: &AppState,
-    tenant: TenantId,
-    name: &Name,
-    bytes: usize,
+    asked: Asked<'_>,
     records: impl Fn(&Topic, u32) -> Result<RequestRecords, Problem>,
 ) -> Result<Published, Problem> {
+    let name = asked.name;
     let mut last = PublishError::Unavailable;
     let mut is_fresh = false;
     for _ in 0..TRIES {
-        let topic = state.catalog.topic(tenant, name).await;
+        let topic = state.catalog.topic(asked.tenant, name).await;
         let topic = topic.map_err(|error| lookup_problem(error, name))?;
-        match publish_once(state, &topic, bytes, &records).await {
+        match publish_once(state, &topic, asked, &records).await {
             Ok(published) => return Ok(published),
             Err(Failed::Request(problem)) if depends_on_topic(&problem) && !is_fresh => {
-                state.catalog.forget(tenant, name);
+                state.catalog.forget(asked.tenant, name);
                 is_fresh = true;
             }
             Err(Failed::Request(problem)) => return Err(problem),
             Err(Failed::Publish(error @ (PublishError::Moved(_) | PublishError::Gone(_)), _)) => {
-                state.catalog.forget(tenant, name);
+                state.catalog.forget(asked.tenant, name);
                 last = error;
             }
             Err(Failed::Publish(error, is_repeatable)) => {
@@ -149,7 +164,7 @@ pub(super) fn depends_on_topic(problem: &Problem) -> bool {
 async fn publish_once(
     state: &AppState,
     topic: &Topic,
-    bytes: usize,
+    asked: Asked<'_>,
     records: &impl Fn(&Topic, u32) -> Result<RequestRecords, Problem>,
 ) -> Result<Published, Failed> {
     let settings = &topic.settings;
@@ -159,7 +174,9 @@ async fn publish_once(
         compression: settings.compression,
     };
     let keyless = match settings.keyless {
-        Keyless::Sticky => state.publisher.sticky_turn(lane, bytes).wrapping_add(topic.id.0 as u64),
+        Keyless::Sticky => {
+            state.publisher.sticky_turn(lane, asked.bytes).wrapping_add(topic.id.0 as u64)
+        }
         Keyless::RoundRobin => state.publisher.next_turn(),
     };
     let keyless = (keyless % u64::from(settings.partitions)) as u32;
@@ -172,6 +189,7 @@ async fn publish_once(
         partitions: records.parts.iter().map(|(number, _)| *number).collect(),
         placed: records.placed,
     };
+    claim_key(&mut records.terms, topic, asked)?;
     if let Some(claim) = &mut records.terms.claim {
         let parts = numbers.placed.iter().map(|placed| placed.part);
         claim.layout = layout::encode(&numbers.partitions, parts);
@@ -192,9 +210,24 @@ async fn publish_once(
         }
         Acked::Repeated(results) => {
             let results = Results::Repeated(results);
-            Published { results, durability, came_before: CameBefore::Sequence }
+            let by_key = asked.key.is_some();
+            let came_before = if by_key { CameBefore::Key } else { CameBefore::Sequence };
+            Published { results, durability, came_before }
         }
     })
+}
+
+/// Claims the request's key, which counts for this topic and route.
+fn claim_key(terms: &mut Terms, topic: &Topic, asked: Asked<'_>) -> Result<(), Problem> {
+    let Some((key, route)) = asked.key else { return Ok(()) };
+    if terms.claim.is_some() {
+        let detail = "a request has a producer or an Idempotency-Key, not both";
+        return Err(Problem::new(ErrorCode::Invalid, detail).at("/producer"));
+    }
+    let scope = format!("POST /topics/{}/{route}", topic.id);
+    let (hash, key) = (key.hash, ClaimKey::Request(key.claim(asked.tenant, scope)));
+    terms.claim = Some(Box::new(Claim { key, hash, layout: Vec::new() }));
+    Ok(())
 }
 
 fn parse(body: &Bytes, topic: &Topic, keyless: u32) -> Result<RequestRecords, Problem> {

@@ -1,43 +1,27 @@
 //! What a publish asks for, as a hash: the same for a repeat of it, however its JSON is spaced.
 
 use serde_json::value::RawValue;
-use sha2::{Digest, Sha256};
 
 use super::write::{HeaderIn, MessageIn, PublishIn, Text};
-use crate::publish::BodyHash;
+use crate::{api::extract::Fingerprint, publish::BodyHash};
 
-/// Collects what is hashed. Every piece is told apart by a tag and its length.
-#[derive(Debug, Default)]
-pub struct Asked(Sha256);
+/// The messages of a publish on their way into a hash.
+#[derive(Default)]
+struct Asked(Fingerprint);
 
 impl Asked {
-    /// Adds one piece.
-    pub fn add(&mut self, tag: u8, bytes: &[u8]) {
-        self.0.update([tag]);
-        self.0.update((bytes.len() as u64).to_le_bytes());
-        self.0.update(bytes);
-    }
-
-    /// The first half of a SHA-256.
-    pub fn hash(self) -> BodyHash {
-        let whole = self.0.finalize();
-        let mut half = BodyHash::default();
-        half.copy_from_slice(&whole[..16]);
-        half
-    }
-
     fn text(&mut self, tag: u8, text: Option<&Text<'_>>) {
         if let Some(text) = text {
-            self.add(tag, text.0.as_bytes());
+            self.0.add(tag, text.0.as_bytes());
         }
     }
 
     fn message(&mut self, message: &MessageIn<'_>) {
-        self.add(b'm', &[]);
+        self.0.add(b'm', &[]);
         self.text(b'k', message.key.as_ref());
         self.text(b'K', message.key_base64.as_ref());
         if let Some(value) = message.value.as_ref() {
-            self.add(b'v', RawValue::get(value).as_bytes());
+            self.0.add(b'v', RawValue::get(value).as_bytes());
         }
         self.text(b't', message.value_text.as_ref());
         self.text(b'V', message.value_base64.as_ref());
@@ -46,7 +30,7 @@ impl Asked {
             self.header(header);
         }
         if let Some(partition) = message.partition {
-            self.add(b'p', &partition.to_le_bytes());
+            self.0.add(b'p', &partition.to_le_bytes());
         }
     }
 
@@ -55,7 +39,7 @@ impl Asked {
             HeaderIn::Text(text) => self.text(b's', Some(text)),
             HeaderIn::Base64(text) => self.text(b'S', Some(text)),
             HeaderIn::Many(many) => {
-                self.add(b'a', &(many.len() as u64).to_le_bytes());
+                self.0.add(b'a', &(many.len() as u64).to_le_bytes());
                 many.iter().for_each(|header| self.header(header));
             }
         }
@@ -67,8 +51,8 @@ impl Asked {
 pub fn digest(publish: &PublishIn<'_>, messages: &[MessageIn<'_>]) -> BodyHash {
     let mut asked = Asked::default();
     if let Some(offset) = publish.expected() {
-        asked.add(b'o', &offset.to_le_bytes());
+        asked.0.add(b'o', &offset.to_le_bytes());
     }
     messages.iter().for_each(|message| asked.message(message));
-    asked.hash()
+    asked.0.hash()
 }

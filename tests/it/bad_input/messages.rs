@@ -163,11 +163,6 @@ async fn bad_base64_is_pointed_at() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_built_yet_says_so() {
     let scene = Scene::new().await;
-    for (path, body) in [(MESSAGES, r#"{"messages":[{"value":1}]}"#), (RAW, "1")] {
-        let request = scene.client.request(reqwest::Method::POST, path).body(body);
-        let request = request.header("content-type", JSON).header("idempotency-key", "once");
-        scene.client.send(request).await.problem(422, "not_yet_supported", "none");
-    }
     for (settings, at) in [
         (json!({"durability": "replicated"}), "/durability"),
         (json!({"retention_bytes": 1_000}), "/retention_bytes"),

@@ -1,6 +1,7 @@
 //! What a publish can be told to do once, or only at one place.
 
 mod expect_offset;
+mod keys;
 mod producers;
 
 use reqwest::Method;
@@ -14,7 +15,7 @@ const ORDERS: &str = "/v1/topics/orders/messages";
 struct Pair {
     nodes: [Node; 2],
     clients: [Client; 2],
-    _database: TestDatabase,
+    database: TestDatabase,
 }
 
 impl Pair {
@@ -22,7 +23,7 @@ impl Pair {
         let database = TestDatabase::new().await;
         let nodes = [Node::on(&database).await, Node::on(&database).await];
         let clients = [nodes[0].client(), nodes[1].client()];
-        Self { nodes, clients, _database: database }
+        Self { nodes, clients, database }
     }
 
     /// Publishes to `orders` through one of the nodes.

@@ -8,6 +8,11 @@ use uuid::Uuid;
 use super::{ORDERS, Pair};
 use crate::support::{Answer, Client};
 
+/// A producer that nobody else is.
+fn any() -> Uuid {
+    Uuid::from_u128(rand::random())
+}
+
 /// One keyless message of a producer.
 fn numbered(producer: Uuid, sequence: i64, value: impl Into<Value>) -> Value {
     request(producer, sequence, json!([{"value": value.into()}]))
@@ -40,7 +45,7 @@ async fn values(client: &Client, partitions: u32) -> Vec<Value> {
 async fn a_repeat_gets_the_first_answer_through_any_node_also_after_the_topic_grew() {
     let pair = Pair::new().await;
     pair.clients[0].put_topic("orders", json!({"partitions": 3})).await;
-    let producer = Uuid::new_v4();
+    let producer = any();
     let batch: Value = (0..40).map(|n| json!({"key": format!("k{n}"), "value": n})).collect();
     let bodies = [
         request(producer, 1, batch),
@@ -80,7 +85,7 @@ async fn keyless_messages_of_a_producer_lie_in_one_partition_in_their_order() {
         let path = format!("/v1/topics/{topic}/messages");
         let mut homes = std::collections::BTreeSet::new();
         for _ in 0..12 {
-            let producer = Uuid::new_v4();
+            let producer = any();
             let mut places = Vec::new();
             for sequence in 0..4 {
                 let body = request(producer, sequence, json!([{"value": 1}, {"value": 2}]));
@@ -100,7 +105,7 @@ async fn keyless_messages_of_a_producer_lie_in_one_partition_in_their_order() {
 async fn another_body_under_a_sequence_is_refused_and_sequences_may_jump_and_go_back() {
     let pair = Pair::new().await;
     pair.clients[0].put_topic("orders", json!({"partitions": 1})).await;
-    let producer = Uuid::new_v4();
+    let producer = any();
     // A gap is no error, nor is going back into it.
     let mut firsts = Vec::new();
     for sequence in [0, 50, 7, 49, 63] {
@@ -142,7 +147,7 @@ async fn a_mark_counts_for_one_producer_and_one_incarnation_of_a_topic() {
     let pair = Pair::new().await;
     pair.clients[0].put_topic("orders", json!({"partitions": 1})).await;
     pair.clients[0].put_topic("others", json!({"partitions": 1})).await;
-    let (one, two) = (Uuid::new_v4(), Uuid::new_v4());
+    let (one, two) = (any(), any());
     let first = pair.publish(0, &numbered(one, 1, 1)).await;
     assert_eq!(first.results(), [(0, 0)]);
     assert_eq!(pair.publish(0, &numbered(two, 1, 1)).await.results(), [(0, 1)]);
@@ -162,7 +167,7 @@ async fn a_mark_counts_for_one_producer_and_one_incarnation_of_a_topic() {
 async fn many_repeats_at_once_over_two_nodes_are_one_append() {
     let pair = Pair::new().await;
     pair.clients[0].put_topic("orders", json!({"partitions": 2})).await;
-    let producer = Uuid::new_v4();
+    let producer = any();
     for sequence in 0..20 {
         let body = numbered(producer, sequence, sequence);
         let sent = (0..16).map(|n| pair.publish(n % 2, &body));
@@ -183,7 +188,7 @@ async fn many_repeats_at_once_over_two_nodes_are_one_append() {
 async fn conflicts_of_every_kind_leave_their_neighbours_alone() {
     let pair = Pair::new().await;
     pair.clients[0].put_topic("orders", json!({"partitions": 2})).await;
-    let producer = Uuid::new_v4();
+    let producer = any();
     let old = numbered(producer, 1, "old");
     pair.publish(0, &old).await.results();
     let known = numbered(producer, 100, "known");
@@ -191,7 +196,7 @@ async fn conflicts_of_every_kind_leave_their_neighbours_alone() {
     for round in 0..8 {
         let fresh = |n: u64| match n % 2 {
             0 => json!({"messages": [{"key": format!("{round} {n}"), "value": "plain"}]}),
-            _ => numbered(Uuid::new_v4(), 5, "of another producer"),
+            _ => numbered(any(), 5, "of another producer"),
         };
         let differs = numbered(producer, 100, "differs");
         let wrong = json!({"messages": [{"value": 1, "partition": 1}], "expect_offset": 777_777});
@@ -225,7 +230,7 @@ async fn conflicts_of_every_kind_leave_their_neighbours_alone() {
 async fn a_repeat_that_expected_an_offset_gets_its_first_answer() {
     let pair = Pair::new().await;
     pair.clients[0].put_topic("orders", json!({"partitions": 1})).await;
-    let producer = Uuid::new_v4();
+    let producer = any();
     let expecting = |sequence, offset| {
         let mut body = numbered(producer, sequence, "x");
         body["expect_offset"] = json!(offset);
@@ -245,7 +250,7 @@ async fn a_repeat_that_expected_an_offset_gets_its_first_answer() {
 async fn what_is_no_producer_is_refused() {
     let pair = Pair::new().await;
     pair.clients[0].put_topic("orders", json!({"partitions": 1})).await;
-    let id = Uuid::new_v4().to_string();
+    let id = any().to_string();
     let wrong = [
         (json!(null), "/producer"),
         (json!("p"), "/producer"),

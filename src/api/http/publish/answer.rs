@@ -1,14 +1,14 @@
 //! The answer to a publish.
 
 use axum::{
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 
-use crate::{api::message, publish::Offsets};
-
-/// The header of an answer that was given before.
-const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+use crate::{
+    api::{extract::replayed, message},
+    publish::Offsets,
+};
 
 /// What an answer to a publish is made of.
 pub(in crate::api::http) struct Published {
@@ -71,9 +71,9 @@ impl Published {
     }
 
     /// Says in the head of `response` that it was given before, where a key found it.
-    pub(in crate::api::http) fn mark(&self, response: &mut Response) {
+    pub(in crate::api::http) fn tell(&self, response: &mut Response) {
         if self.came_before == CameBefore::Key {
-            response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+            replayed(response);
         }
     }
 }
@@ -99,7 +99,7 @@ impl IntoResponse for Published {
         });
         let kind = HeaderValue::from_static("application/json");
         let mut response = (StatusCode::OK, [(header::CONTENT_TYPE, kind)], out).into_response();
-        self.mark(&mut response);
+        self.tell(&mut response);
         response
     }
 }

@@ -7,12 +7,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{PublishAnswer, name, publish, refuse_later_headers};
+use super::{Asked, PublishAnswer, name, publish};
 use crate::{
     api::{
         AppState,
         error::{ErrorCode, Problem, ProblemBody},
-        extract::{MediaKind, PathParams, ReadBody, json_problem},
+        extract::{Fingerprint, IdempotencyKey, MediaKind, PathParams, ReadBody, json_problem},
         message::{self, RequestRecords},
     },
     auth::Principal,
@@ -41,13 +41,31 @@ pub async fn publish_raw(
     request: Request,
 ) -> Result<Response, Problem> {
     let name = name(&topic)?;
-    refuse_later_headers(request.headers())?;
     let headers = request.headers().clone();
     let body = ReadBody::from_request(request, &state).await?;
     let kind = raw_kind(&headers, &body)?;
     let records = |topic: &Topic, keyless| raw(&headers, kind, &body.bytes, topic, keyless);
     let bytes = body.bytes.len();
-    publish(&state, principal.tenant, &name, bytes, records).await.map(IntoResponse::into_response)
+    let key = IdempotencyKey::of(&headers, |asks| asks_for(asks, &headers, &body.bytes))?;
+    let key = key.as_ref().map(|key| (key, "messages/raw"));
+    let asked = Asked { tenant: principal.tenant, name: &name, bytes, key };
+    publish(&state, asked, records).await.map(IntoResponse::into_response)
+}
+
+/// What makes the message: its body and the headers that say what it is.
+fn asks_for(asks: &mut Fingerprint, headers: &HeaderMap, body: &Bytes) {
+    let mut told: Vec<(&str, &[u8])> = headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_bytes()))
+        .filter(|(name, _)| name.starts_with("postrider-") || *name == "content-type")
+        .collect();
+    // Stable: the values of one name keep their order.
+    told.sort_by_key(|(name, _)| *name);
+    for (name, value) in told {
+        asks.add(b'n', name.as_bytes());
+        asks.add(b'v', value);
+    }
+    asks.add(b'b', body);
 }
 
 fn raw_kind(headers: &HeaderMap, body: &ReadBody) -> Result<ValueKind, Problem> {
