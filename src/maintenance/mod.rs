@@ -3,6 +3,7 @@
 //! a direct session, and moves on when that node goes.
 
 mod buckets;
+mod claims;
 mod node;
 mod wakes;
 
@@ -25,6 +26,7 @@ enum Duty {
     Buckets = 1,
     Drops = 2,
     Wakes = 3,
+    Claims = 4,
 }
 
 /// How long a round may take. A detach waits for readers of the parent at most as long as its
@@ -34,7 +36,7 @@ const ROUND_TIMEOUT: Duration = Duration::from_secs(120);
 /// Starts every duty. They end when the node stops.
 pub fn start(log: &Log, lifecycle: &Lifecycle) {
     let database = log.database();
-    for duty in [Duty::Buckets, Duty::Drops, Duty::Wakes] {
+    for duty in [Duty::Buckets, Duty::Drops, Duty::Wakes, Duty::Claims] {
         lifecycle.spawn(keep(duty, database.clone(), lifecycle.clone()));
     }
     lifecycle.spawn(node::run(log.clone(), lifecycle.clone()));
@@ -45,7 +47,8 @@ async fn keep(duty: Duty, database: Database, lifecycle: Lifecycle) {
     let mut ticks = interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut held: Option<Session> = None;
-    let mut state = wakes::Pruner::default();
+    let mut wakes = wakes::Pruner::default();
+    let mut claims = claims::Pruner::default();
     let mut failing = false;
     loop {
         tokio::select! {
@@ -60,7 +63,8 @@ async fn keep(duty: Duty, database: Database, lifecycle: Lifecycle) {
             match duty {
                 Duty::Buckets => buckets::roll(session).await,
                 Duty::Drops => buckets::drop_expired(session).await,
-                Duty::Wakes => state.prune(session).await,
+                Duty::Wakes => wakes.prune(session).await,
+                Duty::Claims => claims.prune(session).await,
             }
         };
         let no_answer = || StoreError::Lost("no answer".to_owned());

@@ -227,17 +227,19 @@ pub async fn prune_keys(
     Ok(if size.first().is_some_and(|size| next < *size) { next } else { 0 })
 }
 
-/// The oldest snapshot or transaction that anybody holds, by a name that stays the same while it
+/// The oldest snapshot or transaction in this database that anybody holds, by a name that stays the same while it
 /// is held. What is deleted beside it stays where it is.
 pub async fn horizon(conn: &mut PgConnection) -> Result<Option<String>, StoreError> {
     let oldest: Vec<String> = sqlx::query_scalar(
         "select held.xmin::text from (
            select backend_xmin from pg_stat_activity
            where backend_xmin is not null and pid <> pg_backend_pid()
+             and (datname = current_database() or backend_type = 'walsender')
            union all
            select xmin from pg_replication_slots where xmin is not null
            union all
-           select transaction from pg_prepared_xacts) held (xmin)
+           select transaction from pg_prepared_xacts
+           where database = current_database()) held (xmin)
          order by age(held.xmin) desc limit 1",
     )
     .fetch_all(conn)

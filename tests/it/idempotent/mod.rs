@@ -3,6 +3,7 @@
 mod expect_offset;
 mod keys;
 mod producers;
+mod prune;
 
 use reqwest::Method;
 use serde_json::Value;
