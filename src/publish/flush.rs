@@ -29,6 +29,9 @@ use crate::{
 /// How often a flush that does not return looks for requests that waited too long.
 const EXPIRE_INTERVAL: Duration = Duration::from_millis(250);
 
+/// After so many refusals of one flush a claim is not tried once more.
+const REFUSALS_MAX: u32 = 16;
+
 pub(super) struct Flusher {
     slot: Arc<Slot>,
     log: Log,
@@ -75,6 +78,7 @@ impl Flusher {
 
     async fn flush(&mut self, mut requests: Vec<Pending>) {
         // One that is refused never fails its neighbours: it is answered and the rest goes again.
+        let mut rounds = 0;
         while !requests.is_empty() {
             let places = places(&requests);
             let (append, claimants) = self.encode(&requests, &places);
@@ -89,7 +93,9 @@ impl Flusher {
                     return;
                 }
                 Err(AppendError::InTheWay(in_the_way)) => {
-                    let appender = (&mut self.appender, self.durability);
+                    rounds += 1;
+                    let is_last = rounds >= REFUSALS_MAX;
+                    let appender = (&mut self.appender, self.durability, is_last);
                     requests = refused::answer(requests, &claimants, &in_the_way, appender).await;
                 }
                 Err(error) => {

@@ -15,12 +15,12 @@ use crate::{
 };
 
 /// Answers the requests that are in the way. `claimants` are those with claims, by the number of
-/// the claim.
+/// the claim; a claim that is met and cannot be found is tried once more unless `is_last`.
 pub(super) async fn answer(
     requests: Vec<Pending>,
     claimants: &[u32],
     in_the_way: &[(PartitionId, Outcome)],
-    (appender, durability): (&mut Appender, Durability),
+    (appender, durability, is_last): (&mut Appender, Durability, bool),
 ) -> Vec<Pending> {
     let mut requests = Pendings::from(requests);
     let mut is_reached = true;
@@ -46,7 +46,8 @@ pub(super) async fn answer(
                 pending.answer(result);
             }
             // It went meanwhile: the next try finds out.
-            None => requests.put_back(*at as usize, pending),
+            None if !is_last => requests.put_back(*at as usize, pending),
+            None => pending.answer(Err(PublishError::Unavailable)),
         }
     }
     let mut rest = Vec::new();

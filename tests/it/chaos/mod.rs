@@ -13,6 +13,7 @@ mod message;
 mod mixed;
 mod pauses;
 mod planted;
+mod producers;
 mod proxy;
 mod rig;
 mod wire;
