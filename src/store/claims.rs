@@ -227,8 +227,8 @@ pub async fn prune_keys(
     Ok(if size.first().is_some_and(|size| next < *size) { next } else { 0 })
 }
 
-/// The oldest snapshot or transaction in this database that anybody holds, by a name that stays the same while it
-/// is held. What is deleted beside it stays where it is.
+/// The oldest snapshot or transaction in this database that anybody holds, by a name that stays
+/// the same while it is held. What is deleted beside it stays where it is.
 pub async fn horizon(conn: &mut PgConnection) -> Result<Option<String>, StoreError> {
     let oldest: Vec<String> = sqlx::query_scalar(
         "select held.xmin::text from (

@@ -58,14 +58,23 @@ impl From<Problem> for Failed {
 ///
 /// All messages of a JSON body are appended together or not at all. `application/x-ndjson` takes
 /// a message a line, committed by at most 1000 lines, and answers a result a line; the first bad
-/// line ends it.
+/// line ends it. With an `Idempotency-Key` an upload of lines that is sent again gets the first
+/// answers as far as it came and goes on from there.
 #[utoipa::path(post, path = "/v1/topics/{topic}/messages", operation_id = "publish_messages",
     tag = "topics",
-    params(("topic" = String, Path, description = "The topic's name.")),
+    params(("topic" = String, Path, description = "The topic's name."),
+        ("Idempotency-Key" = Option<String>, Header,
+            description = "The request is carried out once; a repeat gets the first answer.")),
     request_body(content(
         (PublishSchema = "application/json"),
         (NewMessage = "application/x-ndjson"))),
-    responses((status = 200, description = "The messages are committed.", body = PublishAnswer),
+    responses((status = 200, description = "The messages are committed.", body = PublishAnswer,
+            headers(("Idempotency-Replayed" = Option<String>,
+                description = "`true` where the request came before with its key."))),
+        (status = 409, description = "Such a request is running, or its sequence is too old.",
+            body = ProblemBody, content_type = "application/problem+json"),
+        (status = 412, description = "The next offset is not the expected one.",
+            body = ProblemBody, content_type = "application/problem+json"),
         (status = 504, description = "It may have happened: the database did not say.",
             body = ProblemBody, content_type = "application/problem+json")))]
 pub async fn publish_messages(

@@ -3,7 +3,8 @@
 //! connection and an answer that says `effect: unknown` are the latter. All clients of a history
 //! run on one machine with one monotonic clock, so the order of its times is real.
 //!
-//! [`check`] names what is broken by the numbers of the reliability catalogue: L1 to L8 and L12. It sorts, and looks at each operation and message once: O(n log n).
+//! [`check`] names what is broken by the numbers of the reliability catalogue: L1 to L8 and
+//! L12. It sorts, and looks at each operation and message once: O(n log n).
 //!
 //! A payload is known by a number that is its alone ([`fingerprint`] of everything a reader gets
 //! back): publishers never send the same one twice, so that an offset, a value and a request

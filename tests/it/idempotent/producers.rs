@@ -3,6 +3,7 @@
 use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
+use sqlx::{Connection, Executor};
 use uuid::Uuid;
 
 use super::{ORDERS, Pair};
@@ -274,5 +275,47 @@ async fn what_is_no_producer_is_refused() {
     let problem = pair.publish(0, &more).await.problem(422, "unknown_field", "none");
     assert_eq!(problem["errors"][0]["pointer"], "/producer/epoch");
     assert_eq!(pair.clients[0].watermarks("orders", 0).await, (0, 0));
+    pair.stop().await;
+}
+
+/// Nobody knows, but whoever can be recognised may ask again, and then gets an answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_outcome_is_retryable_where_a_repeat_is_known() {
+    let pair = Pair::new().await;
+    let [one, two] = &pair.clients;
+    one.put_topic("orders", json!({"partitions": 1})).await;
+    let mut session = pair.database.connect().await;
+    let mut held = session.begin().await.expect("begins");
+    held.execute("select from postrider.partitions for update").await.expect("locks");
+    let known = numbered(any(), 1, "known");
+    let plain = json!({"messages": [{"value": "plain"}]});
+    let keyed = |client: &Client| {
+        let request = client.request(Method::POST, ORDERS).json(&plain);
+        request.header("idempotency-key", "k")
+    };
+    let sent = [
+        one.request(Method::POST, ORDERS).json(&plain),
+        one.request(Method::POST, ORDERS).json(&known),
+        keyed(one),
+    ];
+    let answers = join_all(sent.map(|request| one.send(request))).await;
+    held.rollback().await.expect("lets go");
+    let mut unknown = 0;
+    for (answer, is_known) in answers.iter().zip(&[false, true, true]) {
+        // Behind the first flush nothing was sent yet, and everybody may come again.
+        if answer.status != 503 {
+            let problem = answer.problem(504, "outcome_unknown", "unknown");
+            assert_eq!(problem["retryable"], *is_known, "{problem}");
+            unknown += 1;
+        }
+    }
+    assert!(unknown > 0, "{answers:?}");
+    for client in [two, one] {
+        client.json(Method::POST, ORDERS, &known).await.results();
+        client.send(keyed(client)).await.results();
+    }
+    let found = values(one, 1).await;
+    let count = |text: &str| found.iter().filter(|value| **value == text).count();
+    assert!(count("known") == 1 && count("plain") <= 2, "{found:?}");
     pair.stop().await;
 }

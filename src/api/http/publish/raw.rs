@@ -29,9 +29,15 @@ use crate::{
 #[utoipa::path(post, path = "/v1/topics/{topic}/messages/raw", operation_id = "publish_raw",
     tag = "topics",
     params(("topic" = String, Path, description = "The topic's name."),
-        ("Postrider-Key" = Option<String>, Header, description = "The key.")),
+        ("Postrider-Key" = Option<String>, Header, description = "The key."),
+        ("Idempotency-Key" = Option<String>, Header,
+            description = "The request is carried out once; a repeat gets the first answer.")),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 200, description = "The message is committed.", body = PublishAnswer),
+    responses((status = 200, description = "The message is committed.", body = PublishAnswer,
+            headers(("Idempotency-Replayed" = Option<String>,
+                description = "`true` where the request came before with its key."))),
+        (status = 409, description = "A request with this key is running.",
+            body = ProblemBody, content_type = "application/problem+json"),
         (status = 504, description = "It may have happened: the database did not say.",
             body = ProblemBody, content_type = "application/problem+json")))]
 pub async fn publish_raw(

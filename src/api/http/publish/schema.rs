@@ -20,6 +20,9 @@ pub struct PublishAnswer {
     /// What the acknowledgement means.
     #[schema(example = "local")]
     durability: String,
+    /// Present and true where the request was appended when it came before, by its producer.
+    #[schema(required = false)]
+    duplicate: bool,
 }
 
 /// The body of a publish, for the description of the interface.
@@ -28,10 +31,27 @@ pub struct PublishAnswer {
 pub struct PublishSchema {
     /// 1 to 10000 messages, appended together or not at all.
     messages: Vec<NewMessage>,
+    /// Makes the request one that can be sent again: for 24 hours a repeat of one of the last 64
+    /// sequences gets the first answer, with `duplicate`.
+    #[schema(required = false)]
+    producer: ProducerSchema,
     /// Appended only if the first message gets this offset, else `wrong_offset`, which names the
     /// next one. All messages go to one partition.
     #[schema(required = false)]
     expect_offset: i64,
+}
+
+/// Who publishes, and the how manieth of its requests to this topic this is.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Producer)]
+pub struct ProducerSchema {
+    /// A UUID that the client chose for this producer.
+    #[schema(format = "uuid")]
+    id: String,
+    /// Rises by one with every request. At most 64 requests are under way, counted from the
+    /// oldest that is not acknowledged.
+    #[schema(minimum = 0, maximum = 9007199254740991_i64)]
+    sequence: i64,
 }
 
 /// A message to publish. At most one of `value`, `value_text` and `value_base64`; none of them is
