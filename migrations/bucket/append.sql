@@ -11,8 +11,6 @@
 --
 -- The order of the steps is what makes offsets dense and acknowledgements safe; each statement
 -- of a volatile function sees what was committed before it began.
-drop function if exists
-  postrider.append_$bucket$(bigint[], int[], bytea[], bigint[], bigint, bigint);
 create or replace function postrider.append_$bucket$(
   ids bigint[], counts int[], payloads bytea[], expects bigint[], slot_id bigint, wake bigint,
   owners bigint[] default null, producers uuid[] default null, sequences bigint[] default null,

@@ -94,6 +94,18 @@ async fn install_functions(conn: &mut PgConnection) -> Result<(), MigrateError> 
         sqlx::query_as("select bucket_id, retention_class from postrider.buckets")
             .fetch_all(&mut *tx)
             .await?;
+    // Under another signature they would stand beside the new ones, and calls be ambiguous.
+    let old: Vec<String> = sqlx::query_scalar(
+        "select p.oid::regprocedure::text from pg_proc p
+         where p.pronamespace = 'postrider'::regnamespace
+           and p.proname ~ '^(append|read)_[0-9]+$'",
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    for function in old {
+        let drop = format!("drop function {function}");
+        sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut *tx).await?;
+    }
     for (bucket, class) in buckets {
         let sql = buckets::functions_of(BucketId(bucket), class);
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *tx).await?;
