@@ -22,6 +22,7 @@ declare
   producer_window constant int := 64;
   marks int := coalesce(cardinality(owners), 0);
   is_refused boolean := false;
+  is_told boolean;
   new_owners bigint[];
   new_producers uuid[];
   new_sequences bigint[];
@@ -79,7 +80,8 @@ begin
     select 5::smallint, u.id, u.next_offset, null::timestamptz
     from unnest(ids, expects, next_offsets) u (id, expected, next_offset)
     where u.expected >= 0 and u.expected <> u.next_offset;
-  if not found and not is_refused then
+  is_told := found;
+  if not is_told and not is_refused then
     return;
   end if;
   return query
@@ -100,6 +102,10 @@ begin
     where not exists (
       select from unnest(new_tenants, new_scopes, new_keys) n (tenant, scope, key)
       where n.tenant = c.tenant and n.scope = c.scope and n.key = c.key);
+  -- A claim that comes twice in a flush would be taken back and its messages appended.
+  if not found and not is_told then
+    raise exception 'a claim comes twice in a flush' using errcode = '22000';
+  end if;
   -- One at a time: a join with an empty table is planned as a scan of the whole index.
   for n in 1 .. coalesce(cardinality(new_owners), 0) loop
     delete from producer_marks m

@@ -7,7 +7,7 @@ use sqlx::{Connection, Executor};
 use uuid::Uuid;
 
 use super::{ORDERS, Pair};
-use crate::support::{Answer, Client};
+use crate::support::{Answer, Client, eventually};
 
 /// A producer that nobody else is.
 fn any() -> Uuid {
@@ -317,5 +317,39 @@ async fn an_unknown_outcome_is_retryable_where_a_repeat_is_known() {
     let found = values(one, 1).await;
     let count = |text: &str| found.iter().filter(|value| **value == text).count();
     assert!(count("known") == 1 && count("plain") <= 2, "{found:?}");
+    pair.stop().await;
+}
+
+/// While a flush is held up, a first one and its repeats gather behind it: they never go together.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeat_behind_its_first_waits_for_it() {
+    let pair = Pair::new().await;
+    let one = &pair.clients[0];
+    one.put_topic("orders", json!({"partitions": 1})).await;
+    let body = numbered(any(), 1, "once");
+    let mut session = pair.database.connect().await;
+    let mut held = session.begin().await.expect("begins");
+    held.execute("select from postrider.partitions for update").await.expect("locks");
+    let ahead = one.publish("orders", json!([{"value": "ahead"}]));
+    let waiting = "select count(*) from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock'";
+    let behind = async {
+        eventually("the flush ahead waits", async || {
+            (pair.database.number(waiting).await == 1).then_some(())
+        })
+        .await;
+        let repeats = join_all((0..16).map(|_| pair.publish(0, &body)));
+        let release = async {
+            for _ in 0..20 {
+                one.get("/healthz").await;
+            }
+            held.rollback().await.expect("lets go");
+        };
+        tokio::join!(repeats, release).0
+    };
+    let (_, answers) = tokio::join!(ahead, behind);
+    let firsts = answers.iter().filter(|answer| answer.ok().get("duplicate").is_none());
+    assert_eq!(firsts.count(), 1, "{answers:?}");
+    assert_eq!(values(one, 1).await, ["ahead", "once"]);
     pair.stop().await;
 }
