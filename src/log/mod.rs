@@ -130,11 +130,21 @@ impl Log {
         }
     }
 
+    /// Makes readers of these partitions look again, in the database: low watermarks have moved.
+    fn lows_moved(&self, ids: impl IntoIterator<Item = PartitionId>) {
+        for id in ids {
+            let partition = self.lock().get(&id).cloned();
+            if let Some(partition) = partition {
+                partition.low_moved();
+            }
+        }
+    }
+
     /// Makes every reader look again.
     pub fn wake_all(&self) {
         let all: Vec<_> = self.lock().values().cloned().collect();
         for partition in all {
-            partition.signal();
+            partition.low_moved();
         }
     }
 

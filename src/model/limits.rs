@@ -22,6 +22,8 @@ pub const JSON_DEPTH_MAX: usize = 127;
 pub const NDJSON_COMMIT_LINES: usize = 1_000;
 /// Partitions of one topic.
 pub const PARTITIONS_MAX: u32 = 1_024;
+/// Bytes that a partition can be told to keep: JSON readers keep whole numbers below it exact.
+pub const RETENTION_BYTES_MAX: u64 = 1 << 53;
 /// Messages that one read may ask for.
 pub const READ_MESSAGES_MAX: u32 = 10_000;
 /// Messages of a read that does not say.

@@ -15,6 +15,7 @@ pub mod lock;
 pub mod migrate;
 pub mod nodes;
 pub mod read;
+pub mod retention;
 pub mod server;
 pub mod topics;
 pub mod wakes;

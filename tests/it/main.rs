@@ -9,6 +9,7 @@ mod deploy;
 mod docs;
 mod history;
 mod postgres;
+mod retention;
 mod store;
 mod support;
 mod topics;

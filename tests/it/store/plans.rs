@@ -11,7 +11,7 @@ use postrider::{
         append::{AppendStatement, Flush},
         buckets,
         read::{self, Range},
-        topics, wakes,
+        retention, topics, wakes,
     },
 };
 use serde_json::Value;
@@ -98,6 +98,7 @@ fn wanted(relation: &str) -> (String, &'static str) {
     let column = match relation {
         "buckets" => "bucket_id",
         "wakes" | "wake_slots" => "slot",
+        "topics" => "topic_id",
         _ => "partition_id",
     };
     (format!("{relation}_pkey"), column)
@@ -132,6 +133,8 @@ impl Scene {
         let mut session = database.connect().await;
         let settings = postrider::model::topic::TopicSettings {
             partitions: PARTITIONS as u32,
+            // A few rows: each look hides some.
+            retention_bytes: Some(3),
             ..Default::default()
         };
         let made = topics::create_committed(&mut session, DEFAULT_TENANT, &name(), &settings).await;
@@ -190,7 +193,23 @@ impl Scene {
         by_key(&format!("watermarks, {tables}"), &accesses(&self.notices.take()), 4);
         read::offset_at(session, id, 2_000_000_000_000).await.expect("read");
         by_key(&format!("offset_at, {tables}"), &accesses(&self.notices.take()), 3);
+        self.retained(tables).await;
         self.told(tables).await;
+    }
+
+    /// What is beyond a limit is found, hidden and removed by key, however long the log is.
+    async fn retained(&mut self, tables: &str) {
+        let session = &mut self.session;
+        run(session, "select postrider.offset_of_bytes(7, 30)").await;
+        by_key(&format!("offset_of_bytes, {tables}"), &accesses(&self.notices.take()), 3);
+        let found = retention::retain(session, &[7]).await.expect("looked");
+        assert!(found[0].by_bytes, "{found:?}");
+        by_key(&format!("retain, {tables}"), &accesses(&self.notices.take()), 8);
+        retention::purge(session, PartitionId(7), 0, 10).await.expect("removed");
+        by_key(&format!("purge, {tables}"), &accesses(&self.notices.take()), 6);
+        let ids = retention::written(session, 0, 10).await.expect("listed");
+        assert_eq!(ids.len(), 10);
+        self.notices.take();
     }
 
     /// What other nodes appended: one look by key for each slot, however many wakes there are.

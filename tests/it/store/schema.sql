@@ -6,6 +6,8 @@ CREATE FUNCTION postrider.begin_drop(of_bucket bigint) RETURNS boolean
     SET lock_timeout TO '2s'
     AS $$
 begin
+  -- Shared with the catalog: a longer limit that was acknowledged counts.
+  perform pg_advisory_xact_lock_shared(216172782113783808);
   perform 1 from buckets b
   where b.bucket_id = of_bucket and b.state = 'sealed'
     and not exists (
@@ -14,7 +16,8 @@ begin
       left join topics t on t.topic_id = p.owner_id
       where s.bucket_id = b.bucket_id
         and (t.retention_ms is null
-          or b.sealed_at + t.retention_ms * interval '1 millisecond' > clock_timestamp()))
+          or b.sealed_at + least(t.retention_ms, 3155760000000) * interval '1 millisecond'
+            > clock_timestamp()))
   for update;
   if not found then
     return false;
@@ -22,6 +25,7 @@ begin
   insert into partition_lows (partition_id, low_offset)
   select s.partition_id, max(s.end_offset) from segments s
   where s.bucket_id = of_bucket group by s.partition_id
+  order by s.partition_id
   on conflict do nothing;
   -- Nodes that remember the old watermark look again. Slot 0 is maintenance's: drops come one at
   -- a time, from the node that holds the duty.
@@ -78,6 +82,42 @@ begin
 end
 $$;
 
+CREATE FUNCTION postrider.first_visible(of_partition bigint, low bigint, OUT base_offset bigint, OUT appended_at timestamp with time zone, OUT end_bytes bigint) RETURNS record
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'postrider', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $_$
+declare
+  segment postrider.segments;
+begin
+  select * into segment from segments s
+  where s.partition_id = of_partition and s.first_offset <= low
+  order by s.first_offset desc limit 1;
+  while found loop
+    -- The newest segment outlives its bucket: what it held is gone.
+    if coalesce(segment.end_offset > low, true)
+      and to_regclass('postrider.batches_' || segment.bucket_id) is not null
+    then
+      execute format(
+        'select base_offset, appended_at, end_bytes from postrider.batches_%s
+         where partition_id = $1 and base_offset >= $2 and base_offset < $3
+         order by base_offset limit 1', segment.bucket_id)
+        into base_offset, appended_at, end_bytes
+        using of_partition, greatest(low, segment.first_offset),
+          coalesce(segment.end_offset, 9223372036854775807);
+      if base_offset is not null then
+        return;
+      end if;
+    end if;
+    select * into segment from segments s
+    where s.partition_id = of_partition and s.first_offset > segment.first_offset
+    order by s.first_offset limit 1;
+  end loop;
+end
+$_$;
+
 CREATE FUNCTION postrider.forget_bucket(of_bucket bigint) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'postrider', 'pg_temp'
@@ -107,6 +147,45 @@ begin
 end
 $$;
 
+CREATE FUNCTION postrider.forget_deleted(after_id bigint, max_partitions integer, max_rows integer, OUT last_id bigint, OUT removed bigint) RETURNS record
+    LANGUAGE plpgsql
+    SET search_path TO 'postrider', 'pg_temp'
+    SET lock_timeout TO '2s'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $$
+declare
+  part record;
+begin
+  removed := 0;
+  for part in
+    select p.partition_id, p.deleted_at < clock_timestamp() - interval '10 minutes' as is_old
+    from partitions p where p.deleted_at is not null and p.partition_id > after_id
+    order by p.partition_id limit max_partitions
+  loop
+    removed := removed + (
+      select p.removed from purge_hidden(part.partition_id, 0, max_rows - removed::int) p);
+    if removed >= max_rows then
+      -- The same once more: there may be more of it.
+      last_id := part.partition_id - 1;
+      return;
+    end if;
+    last_id := part.partition_id;
+    -- Its newest segment outlived a bucket.
+    delete from segments s
+    where s.partition_id = part.partition_id
+      and not exists (select from buckets b where b.bucket_id = s.bucket_id);
+    if part.is_old and not exists (
+      select from segments s where s.partition_id = part.partition_id)
+    then
+      delete from partition_lows l where l.partition_id = part.partition_id;
+      delete from partitions p where p.partition_id = part.partition_id;
+    end if;
+  end loop;
+end
+$$;
+
 CREATE FUNCTION postrider.offset_at(of_partition bigint, at timestamp with time zone) RETURNS bigint
     LANGUAGE plpgsql STABLE
     SET search_path TO 'postrider', 'pg_temp'
@@ -115,9 +194,11 @@ CREATE FUNCTION postrider.offset_at(of_partition bigint, at timestamp with time 
     SET enable_bitmapscan TO 'off'
     AS $_$
 declare
+  low bigint := partition_low(of_partition);
   segment postrider.segments;
   lo bigint;
   hi bigint;
+  mid bigint;
   batch record;
 begin
   -- The newest segment that begins before that time; its messages may still all be older.
@@ -125,27 +206,74 @@ begin
   where s.partition_id = of_partition and s.first_at < at
   order by s.first_offset desc limit 1;
   if not found then
-    return partition_low(of_partition);
+    return low;
   end if;
   -- The newest segment outlives its bucket: what it held is gone.
   if to_regclass('postrider.batches_' || segment.bucket_id) is null then
-    return greatest(segment.end_offset, partition_low(of_partition));
+    return greatest(segment.end_offset, low);
   end if;
-  lo := segment.first_offset;
+  -- Below the low watermark rows may be gone.
+  lo := greatest(segment.first_offset, low);
   hi := (segment_end(segment)).end_offset;
   while lo < hi loop
+    mid := lo + (hi - lo) / 2;
     execute format(
       'select base_offset, last_offset, appended_at from postrider.batches_%s
        where partition_id = $1 and base_offset <= $2 order by base_offset desc limit 1',
       segment.bucket_id)
-      into batch using of_partition, (lo + hi - 1) / 2 + (lo + hi - 1) % 2;
-    if batch.appended_at < at then
-      lo := batch.last_offset + 1;
-    else
+      into batch using of_partition, mid;
+    if batch.appended_at >= at then
       hi := batch.base_offset;
+    else
+      -- Further than mid whatever was found: this ends.
+      lo := greatest(mid, batch.last_offset) + 1;
     end if;
   end loop;
-  return greatest(lo, partition_low(of_partition));
+  return greatest(lo, low);
+end
+$_$;
+
+CREATE FUNCTION postrider.offset_of_bytes(of_partition bigint, byte bigint) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'postrider', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $_$
+declare
+  low bigint := partition_low(of_partition);
+  segment postrider.segments;
+  lo bigint;
+  hi bigint;
+  mid bigint;
+  batch record;
+begin
+  select * into segment from segments s
+  where s.partition_id = of_partition and s.first_bytes <= byte
+  order by s.first_offset desc limit 1;
+  if not found then
+    return low;
+  end if;
+  if to_regclass('postrider.batches_' || segment.bucket_id) is null then
+    return greatest(segment.end_offset, low);
+  end if;
+  lo := greatest(segment.first_offset, low);
+  hi := (segment_end(segment)).end_offset;
+  while lo < hi loop
+    mid := lo + (hi - lo) / 2;
+    execute format(
+      'select base_offset, last_offset, end_bytes from postrider.batches_%s
+       where partition_id = $1 and base_offset <= $2 order by base_offset desc limit 1',
+      segment.bucket_id)
+      into batch using of_partition, mid;
+    if batch.end_bytes > byte then
+      hi := batch.base_offset;
+    else
+      -- Further than mid whatever was found: this ends.
+      lo := greatest(mid, batch.last_offset) + 1;
+    end if;
+  end loop;
+  return greatest(lo, low);
 end
 $_$;
 
@@ -165,6 +293,151 @@ CREATE FUNCTION postrider.partition_low(of_partition bigint) RETURNS bigint
       where l.partition_id = of_partition order by l.low_offset desc limit 1), 0),
     coalesce((select s.first_offset from segments s
       where s.partition_id = of_partition order by s.first_offset limit 1), 0))
+$$;
+
+CREATE FUNCTION postrider.purge_hidden(of_partition bigint, from_offset bigint, max_rows integer, OUT next_offset bigint, OUT removed integer) RETURNS record
+    LANGUAGE plpgsql
+    SET search_path TO 'postrider', 'pg_temp'
+    SET lock_timeout TO '2s'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    AS $_$
+declare
+  part record;
+  segment postrider.segments;
+  until bigint;
+  last bigint;
+  count int;
+begin
+  removed := 0;
+  select p.deleted_at is not null as is_deleted,
+    (select t.retention_bytes from topics t where t.topic_id = p.owner_id) is not null as by_bytes
+  into part from partitions p where p.partition_id = of_partition;
+  if not found then
+    return;
+  end if;
+  until := case when part.is_deleted then 9223372036854775807
+    else partition_low(of_partition) end;
+  for segment in
+    select s.* from segments s
+    where s.partition_id = of_partition and s.first_offset < until
+      and (select b.state from buckets b where b.bucket_id = s.bucket_id) <> 'dropping'
+      and coalesce(s.end_offset > from_offset, true)
+      and (s.retention_class = 5 or part.by_bytes)
+    order by s.first_offset
+  loop
+    last := least(until, segment.end_offset);
+    if segment.end_offset is null and not part.is_deleted then
+      execute format('select base_offset from postrider.batches_%s
+        where partition_id = $1 order by base_offset desc limit 1', segment.bucket_id)
+        into last using of_partition;
+      last := least(until, last);
+    end if;
+    execute format(
+      'delete from postrider.batches_%1$s where partition_id = $1 and base_offset = any (array(
+         select base_offset from postrider.batches_%1$s
+         where partition_id = $1 and base_offset >= $2 and base_offset < $3 and last_offset < $3
+         order by base_offset limit $4))', segment.bucket_id)
+      using of_partition, greatest(from_offset, segment.first_offset), last, max_rows - removed;
+    get diagnostics count = row_count;
+    removed := removed + count;
+    if removed >= max_rows then
+      next_offset := greatest(from_offset, segment.first_offset);
+      return;
+    end if;
+    -- A segment without rows goes too, unless it is the one that tells where the partition goes on.
+    delete from segments s
+    where s.partition_id = of_partition and s.first_offset = segment.first_offset
+      and (part.is_deleted or s.end_offset <= until and exists (
+        select from segments newer
+        where newer.partition_id = of_partition and newer.first_offset > s.first_offset));
+  end loop;
+  next_offset := until;
+end
+$_$;
+
+CREATE FUNCTION postrider.retain(ids bigint[]) RETURNS TABLE(partition_id bigint, low_offset bigint, due_ms bigint, by_bytes boolean, purges boolean)
+    LANGUAGE plpgsql
+    SET search_path TO 'postrider', 'pg_temp'
+    SET lock_timeout TO '2s'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+  part record;
+  limits record;
+  oldest record;
+  newest postrider.segments;
+  keep interval;
+  low bigint;
+  wanted bigint;
+  byte bigint;
+  moved bigint[] := '{}';
+begin
+  perform pg_advisory_xact_lock_shared(216172782113783808);
+  for part in
+    select p.partition_id, p.owner_id from partitions p
+    where p.partition_id = any (ids) and p.deleted_at is null order by p.partition_id
+  loop
+    select t.retention_ms, t.retention_bytes into limits
+    from topics t where t.topic_id = part.owner_id;
+    continue when not found;
+    -- A century is for ever, and fits into an interval.
+    keep := least(limits.retention_ms, 3155760000000) * interval '1 millisecond';
+    low := partition_low(part.partition_id);
+    wanted := low;
+    oldest := first_visible(part.partition_id, low);
+    if oldest.appended_at < clock_timestamp() - keep then
+      wanted := offset_at(part.partition_id, clock_timestamp() - keep);
+    end if;
+    if oldest.base_offset is not null and limits.retention_bytes is not null then
+      select * into newest from segments s
+      where s.partition_id = part.partition_id order by s.first_offset desc limit 1;
+      byte := (segment_end(newest)).end_bytes - limits.retention_bytes;
+      if oldest.end_bytes <= byte then
+        wanted := greatest(wanted, offset_of_bytes(part.partition_id, byte));
+      end if;
+    end if;
+    if wanted > low then
+      insert into partition_lows (partition_id, low_offset)
+      values (part.partition_id, wanted) on conflict do nothing;
+      delete from partition_lows l
+      where l.partition_id = part.partition_id and l.low_offset < wanted;
+      moved := moved || part.partition_id;
+      oldest := first_visible(part.partition_id, wanted);
+    end if;
+    partition_id := part.partition_id;
+    low_offset := wanted;
+    by_bytes := limits.retention_bytes is not null;
+    -- One that was moved rests for a thousandth of its limit, a second to a minute: a busy
+    -- partition would be moved with every batch.
+    due_ms := greatest(
+      ceil(extract(epoch from oldest.appended_at + keep - clock_timestamp()) * 1000),
+      case when wanted > low then least(limits.retention_ms / 1000, 60000) else 0 end);
+    if keep is null and not by_bytes then
+      due_ms := 3155760000000;
+    elsif keep is null or oldest.base_offset is null then
+      due_ms := null;
+    end if;
+    purges := exists (
+      select from segments s
+      where s.partition_id = part.partition_id and s.first_offset < wanted
+        and (s.retention_class = 5 or limits.retention_bytes is not null));
+    return next;
+  end loop;
+  if moved <> '{}' then
+    insert into wakes (slot, n, partition_ids)
+    select -1, 1 + coalesce((
+      select w.n from wakes w where w.slot = -1 order by w.n desc limit 1), 0), moved;
+  end if;
+end
 $$;
 
 CREATE FUNCTION postrider.roll_buckets(of_class smallint) RETURNS boolean
@@ -316,6 +589,7 @@ CREATE TABLE postrider.buckets (
     opens_at timestamp with time zone NOT NULL,
     closes_at timestamp with time zone NOT NULL,
     sealed_at timestamp with time zone,
+    frozen_at timestamp with time zone,
     CONSTRAINT buckets_state_check CHECK ((state = ANY (ARRAY['ahead'::text, 'open'::text, 'closed'::text, 'sealed'::text, 'dropping'::text])))
 );
 
@@ -394,7 +668,8 @@ CREATE SEQUENCE postrider.owner_id_seq
 CREATE TABLE postrider.partition_lows (
     partition_id bigint NOT NULL,
     low_offset bigint NOT NULL
-);
+)
+WITH (autovacuum_vacuum_scale_factor='0.05', autovacuum_vacuum_threshold='5000', autovacuum_vacuum_insert_threshold='-1');
 
 CREATE TABLE postrider.partitions (
     partition_id bigint NOT NULL,
@@ -567,6 +842,8 @@ ALTER TABLE ONLY postrider.wakes
     ADD CONSTRAINT wakes_pkey PRIMARY KEY (slot, n);
 
 CREATE INDEX buckets_retention_class_state_idx ON postrider.buckets USING btree (retention_class, state, bucket_id);
+
+CREATE INDEX partitions_deleted_idx ON postrider.partitions USING btree (partition_id) WHERE (deleted_at IS NOT NULL);
 
 CREATE INDEX segments_bucket_id_idx ON postrider.segments USING btree (bucket_id);
 
