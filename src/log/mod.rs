@@ -100,6 +100,11 @@ impl Log {
         &self.shared.database
     }
 
+    /// Whether this node is about to stop.
+    pub fn is_draining(&self) -> bool {
+        self.shared.lifecycle.is_draining()
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<PartitionId, Arc<Partition>>> {
         // Nothing panics while it holds this lock, and a map is whole at every step.
         self.shared.partitions.lock().unwrap_or_else(PoisonError::into_inner)

@@ -9,7 +9,7 @@ use crate::model::BucketId;
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// migrations/functions, one function a file, in an order in which each finds what it calls.
-const FUNCTIONS: [&str; 16] = [
+const FUNCTIONS: [&str; 26] = [
     include_str!("../../migrations/functions/segment_end.sql"),
     include_str!("../../migrations/functions/enter_bucket.sql"),
     include_str!("../../migrations/functions/partition_low.sql"),
@@ -24,6 +24,16 @@ const FUNCTIONS: [&str; 16] = [
     include_str!("../../migrations/functions/roll_buckets.sql"),
     include_str!("../../migrations/functions/begin_drop.sql"),
     include_str!("../../migrations/functions/forget_bucket.sql"),
+    include_str!("../../migrations/functions/outbox_headers.sql"),
+    include_str!("../../migrations/functions/outbox_add.sql"),
+    include_str!("../../migrations/functions/publish.sql"),
+    include_str!("../../migrations/functions/outbox_next.sql"),
+    include_str!("../../migrations/functions/outbox_append.sql"),
+    include_str!("../../migrations/functions/outbox_empty.sql"),
+    include_str!("../../migrations/functions/as_text.sql"),
+    include_str!("../../migrations/functions/unpack_varint.sql"),
+    include_str!("../../migrations/functions/unpack.sql"),
+    include_str!("../../migrations/functions/messages.sql"),
     include_str!("../../migrations/functions/wakes_since.sql"),
     include_str!("../../migrations/functions/open_wake_slot.sql"),
 ];

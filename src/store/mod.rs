@@ -14,6 +14,7 @@ pub mod error;
 pub mod lock;
 pub mod migrate;
 pub mod nodes;
+pub mod outbox;
 pub mod read;
 pub mod retention;
 pub mod server;

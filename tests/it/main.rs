@@ -10,6 +10,7 @@ mod docs;
 mod history;
 mod postgres;
 mod retention;
+mod sql_door;
 mod store;
 mod support;
 mod topics;
