@@ -100,6 +100,11 @@ impl Log {
         &self.shared.database
     }
 
+    /// Whether this node is about to stop.
+    pub fn is_draining(&self) -> bool {
+        self.shared.lifecycle.is_draining()
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<PartitionId, Arc<Partition>>> {
         // Nothing panics while it holds this lock, and a map is whole at every step.
         self.shared.partitions.lock().unwrap_or_else(PoisonError::into_inner)
@@ -130,11 +135,21 @@ impl Log {
         }
     }
 
+    /// Makes readers of these partitions look again, in the database: low watermarks have moved.
+    fn lows_moved(&self, ids: impl IntoIterator<Item = PartitionId>) {
+        for id in ids {
+            let partition = self.lock().get(&id).cloned();
+            if let Some(partition) = partition {
+                partition.low_moved();
+            }
+        }
+    }
+
     /// Makes every reader look again.
     pub fn wake_all(&self) {
         let all: Vec<_> = self.lock().values().cloned().collect();
         for partition in all {
-            partition.signal();
+            partition.low_moved();
         }
     }
 

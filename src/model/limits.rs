@@ -30,6 +30,8 @@ pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
 pub const CLAIM_KEPT: Duration = Duration::from_secs(24 * 3_600);
 /// Partitions of one topic.
 pub const PARTITIONS_MAX: u32 = 1_024;
+/// Bytes that a partition can be told to keep: JSON readers keep whole numbers below it exact.
+pub const RETENTION_BYTES_MAX: u64 = 1 << 53;
 /// Messages that one read may ask for.
 pub const READ_MESSAGES_MAX: u32 = 10_000;
 /// Messages of a read that does not say.

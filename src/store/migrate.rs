@@ -9,7 +9,7 @@ use crate::model::BucketId;
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// migrations/functions, one function a file, in an order in which each finds what it calls.
-const FUNCTIONS: [&str; 15] = [
+const FUNCTIONS: [&str; 30] = [
     include_str!("../../migrations/functions/segment_end.sql"),
     include_str!("../../migrations/functions/enter_bucket.sql"),
     include_str!("../../migrations/functions/admit.sql"),
@@ -19,10 +19,25 @@ const FUNCTIONS: [&str; 15] = [
     include_str!("../../migrations/functions/partition_low.sql"),
     include_str!("../../migrations/functions/watermarks.sql"),
     include_str!("../../migrations/functions/offset_at.sql"),
+    include_str!("../../migrations/functions/offset_of_bytes.sql"),
+    include_str!("../../migrations/functions/first_visible.sql"),
+    include_str!("../../migrations/functions/retain.sql"),
+    include_str!("../../migrations/functions/purge_hidden.sql"),
+    include_str!("../../migrations/functions/forget_deleted.sql"),
     include_str!("../../migrations/functions/seal_bucket.sql"),
     include_str!("../../migrations/functions/roll_buckets.sql"),
     include_str!("../../migrations/functions/begin_drop.sql"),
     include_str!("../../migrations/functions/forget_bucket.sql"),
+    include_str!("../../migrations/functions/outbox_headers.sql"),
+    include_str!("../../migrations/functions/outbox_add.sql"),
+    include_str!("../../migrations/functions/publish.sql"),
+    include_str!("../../migrations/functions/outbox_next.sql"),
+    include_str!("../../migrations/functions/outbox_append.sql"),
+    include_str!("../../migrations/functions/outbox_empty.sql"),
+    include_str!("../../migrations/functions/as_text.sql"),
+    include_str!("../../migrations/functions/unpack_varint.sql"),
+    include_str!("../../migrations/functions/unpack.sql"),
+    include_str!("../../migrations/functions/messages.sql"),
     include_str!("../../migrations/functions/wakes_since.sql"),
     include_str!("../../migrations/functions/open_wake_slot.sql"),
 ];
@@ -64,14 +79,12 @@ pub async fn run(conn: &mut PgConnection) -> Result<(), MigrateError> {
 
 /// Whether the database has every migration that this program knows.
 pub async fn is_current(conn: &mut PgConnection) -> Result<bool, StoreError> {
-    let newest = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
-    let applied: Result<i64, _> = sqlx::query_scalar(
-        "select coalesce(max(version), 0) from postrider.migrations where success",
-    )
-    .fetch_one(conn)
-    .await;
+    let applied: Result<Vec<i64>, _> =
+        sqlx::query_scalar("select version from postrider.migrations where success")
+            .fetch_all(conn)
+            .await;
     match applied.map_err(StoreError::from) {
-        Ok(applied) => Ok(applied >= newest),
+        Ok(applied) => Ok(MIGRATIONS.iter().all(|known| applied.contains(&known.version))),
         Err(error) if error.refusal() == Some(super::error::Refusal::Missing) => Ok(false),
         Err(error) => Err(error),
     }

@@ -10,6 +10,8 @@ mod docs;
 mod history;
 mod idempotent;
 mod postgres;
+mod retention;
+mod sql_door;
 mod store;
 mod support;
 mod topics;

@@ -12,7 +12,7 @@ use postrider::{
         buckets,
         claims::{self, ClaimKey, Claims, MarkKey, RequestKey},
         read::{self, Range},
-        topics, wakes,
+        retention, topics, wakes,
     },
 };
 use serde_json::Value;
@@ -102,6 +102,7 @@ fn wanted(relation: &str) -> (String, &'static str) {
         "wakes" | "wake_slots" => "slot",
         "producer_marks" => "owner_id",
         "idempotency_keys" => "tenant_id",
+        "topics" => "topic_id",
         _ => "partition_id",
     };
     (format!("{relation}_pkey"), column)
@@ -136,6 +137,8 @@ impl Scene {
         let mut session = database.connect().await;
         let settings = postrider::model::topic::TopicSettings {
             partitions: PARTITIONS as u32,
+            // A few rows: each look hides some.
+            retention_bytes: Some(3),
             ..Default::default()
         };
         let made = topics::create_committed(&mut session, DEFAULT_TENANT, &name(), &settings).await;
@@ -198,6 +201,7 @@ impl Scene {
         by_key(&format!("watermarks, {tables}"), &accesses(&self.notices.take()), 4);
         read::offset_at(session, id, 2_000_000_000_000).await.expect("read");
         by_key(&format!("offset_at, {tables}"), &accesses(&self.notices.take()), 3);
+        self.retained(tables).await;
         self.told(tables).await;
     }
 
@@ -249,6 +253,21 @@ impl Scene {
         let found = accesses(&self.notices.take());
         let is_small = tables.ends_with("empty");
         assert!(is_small || found[0].node == "Tid Range Scan", "{tables}: {found:#?}");
+    }
+
+    /// What is beyond a limit is found, hidden and removed by key, however long the log is.
+    async fn retained(&mut self, tables: &str) {
+        let session = &mut self.session;
+        run(session, "select postrider.offset_of_bytes(7, 30)").await;
+        by_key(&format!("offset_of_bytes, {tables}"), &accesses(&self.notices.take()), 3);
+        let found = retention::retain(session, &[7]).await.expect("looked");
+        assert!(found[0].by_bytes, "{found:?}");
+        by_key(&format!("retain, {tables}"), &accesses(&self.notices.take()), 8);
+        retention::purge(session, PartitionId(7), 0, 10).await.expect("removed");
+        by_key(&format!("purge, {tables}"), &accesses(&self.notices.take()), 6);
+        let ids = retention::written(session, 0, 10).await.expect("listed");
+        assert_eq!(ids.len(), 10);
+        self.notices.take();
     }
 
     /// What other nodes appended: one look by key for each slot, however many wakes there are.
