@@ -3,13 +3,12 @@
 //! total: a new code does not compile until its status, retry and effect are decided.
 
 mod body;
+mod problem;
 mod store;
 
-use axum::{
-    http::{HeaderValue, StatusCode, header},
-    response::{IntoResponse, Response},
-};
+use axum::http::StatusCode;
 pub use body::{Effect, FieldError, ProblemBody};
+pub use problem::{PendingProblem, Problem};
 
 /// The content type of problems.
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -21,6 +20,8 @@ pub enum ErrorCode {
     AlreadyExists,
     /// More messages in one request than a batch may hold.
     BatchTooLarge,
+    /// The sequence or key came before, with another body.
+    BodyDiffers,
     /// The request body is over its limit, before or after decoding.
     BodyTooLarge,
     /// The body did not arrive in time.
@@ -35,6 +36,8 @@ pub enum ErrorCode {
     HeadTimeout,
     /// The head of a request has too many bytes or fields.
     HeadTooLarge,
+    /// A request with the same `Idempotency-Key` is running.
+    InProgress,
     /// Something failed that should not have; the log of the node has more.
     Internal,
     /// A value that the field does not take.
@@ -59,6 +62,8 @@ pub enum ErrorCode {
     Overloaded,
     /// The topic has no partition of that number.
     PartitionOutOfRange,
+    /// Nobody remembers any more whether this sequence was appended.
+    SequenceTooOld,
     /// An epoch or generation that has passed: somebody else goes on.
     StaleEpoch,
     /// The database has no space left.
@@ -71,13 +76,16 @@ pub enum ErrorCode {
     UnsupportedMediaType,
     /// The request target is too long.
     UriTooLong,
+    /// The next offset of the partition is not the expected one.
+    WrongOffset,
 }
 
 impl ErrorCode {
     /// All codes, in alphabetical order of their names.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 31] = [
         Self::AlreadyExists,
         Self::BatchTooLarge,
+        Self::BodyDiffers,
         Self::BodyTimeout,
         Self::BodyTooLarge,
         Self::ConcurrentPoll,
@@ -85,6 +93,7 @@ impl ErrorCode {
         Self::Draining,
         Self::HeadTimeout,
         Self::HeadTooLarge,
+        Self::InProgress,
         Self::Internal,
         Self::Invalid,
         Self::Malformed,
@@ -97,12 +106,14 @@ impl ErrorCode {
         Self::OutcomeUnknown,
         Self::Overloaded,
         Self::PartitionOutOfRange,
+        Self::SequenceTooOld,
         Self::StaleEpoch,
         Self::StorageFull,
         Self::UnknownField,
         Self::UnknownMember,
         Self::UnsupportedMediaType,
         Self::UriTooLong,
+        Self::WrongOffset,
     ];
 
     /// The code as it is written.
@@ -110,6 +121,7 @@ impl ErrorCode {
         match self {
             Self::AlreadyExists => "already_exists",
             Self::BatchTooLarge => "batch_too_large",
+            Self::BodyDiffers => "body_differs",
             Self::BodyTimeout => "body_timeout",
             Self::BodyTooLarge => "body_too_large",
             Self::ConcurrentPoll => "concurrent_poll",
@@ -117,6 +129,7 @@ impl ErrorCode {
             Self::Draining => "draining",
             Self::HeadTimeout => "head_timeout",
             Self::HeadTooLarge => "head_too_large",
+            Self::InProgress => "in_progress",
             Self::Internal => "internal",
             Self::Invalid => "invalid",
             Self::Malformed => "malformed",
@@ -129,19 +142,25 @@ impl ErrorCode {
             Self::OutcomeUnknown => "outcome_unknown",
             Self::Overloaded => "overloaded",
             Self::PartitionOutOfRange => "partition_out_of_range",
+            Self::SequenceTooOld => "sequence_too_old",
             Self::StaleEpoch => "stale_epoch",
             Self::StorageFull => "storage_full",
             Self::UnknownField => "unknown_field",
             Self::UnknownMember => "unknown_member",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::UriTooLong => "uri_too_long",
+            Self::WrongOffset => "wrong_offset",
         }
     }
 
     /// The HTTP status that carries the code.
     pub fn status(self) -> StatusCode {
         match self {
-            Self::AlreadyExists | Self::ConcurrentPoll | Self::StaleEpoch => StatusCode::CONFLICT,
+            Self::AlreadyExists
+            | Self::ConcurrentPoll
+            | Self::InProgress
+            | Self::SequenceTooOld
+            | Self::StaleEpoch => StatusCode::CONFLICT,
             Self::BatchTooLarge | Self::BodyTooLarge | Self::MessageTooLarge => {
                 StatusCode::PAYLOAD_TOO_LARGE
             }
@@ -153,7 +172,8 @@ impl ErrorCode {
             | Self::Overloaded
             | Self::StorageFull => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Invalid
+            Self::BodyDiffers
+            | Self::Invalid
             | Self::NotYetSupported
             | Self::OffsetOutOfRange
             | Self::PartitionOutOfRange
@@ -164,6 +184,7 @@ impl ErrorCode {
             Self::OutcomeUnknown => StatusCode::GATEWAY_TIMEOUT,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::WrongOffset => StatusCode::PRECONDITION_FAILED,
         }
     }
 
@@ -175,11 +196,13 @@ impl ErrorCode {
             | Self::DatabaseUnavailable
             | Self::Draining
             | Self::HeadTimeout
+            | Self::InProgress
             | Self::NotReady
             | Self::Overloaded
             | Self::StorageFull => true,
             Self::AlreadyExists
             | Self::BatchTooLarge
+            | Self::BodyDiffers
             | Self::BodyTooLarge
             | Self::ConcurrentPoll
             | Self::HeadTooLarge
@@ -193,11 +216,13 @@ impl ErrorCode {
             | Self::OffsetOutOfRange
             | Self::OutcomeUnknown
             | Self::PartitionOutOfRange
+            | Self::SequenceTooOld
             | Self::StaleEpoch
             | Self::UnknownField
             | Self::UnknownMember
             | Self::UnsupportedMediaType
-            | Self::UriTooLong => false,
+            | Self::UriTooLong
+            | Self::WrongOffset => false,
         }
     }
 
@@ -207,6 +232,7 @@ impl ErrorCode {
             Self::Internal | Self::OutcomeUnknown => Effect::Unknown,
             Self::AlreadyExists
             | Self::BatchTooLarge
+            | Self::BodyDiffers
             | Self::BodyTimeout
             | Self::BodyTooLarge
             | Self::ConcurrentPoll
@@ -214,6 +240,7 @@ impl ErrorCode {
             | Self::Draining
             | Self::HeadTimeout
             | Self::HeadTooLarge
+            | Self::InProgress
             | Self::Invalid
             | Self::Malformed
             | Self::MessageTooLarge
@@ -224,101 +251,19 @@ impl ErrorCode {
             | Self::OffsetOutOfRange
             | Self::Overloaded
             | Self::PartitionOutOfRange
+            | Self::SequenceTooOld
             | Self::StaleEpoch
             | Self::StorageFull
             | Self::UnknownField
             | Self::UnknownMember
             | Self::UnsupportedMediaType
-            | Self::UriTooLong => Effect::None,
+            | Self::UriTooLong
+            | Self::WrongOffset => Effect::None,
         }
     }
 
     /// After how many seconds a retry is worth while.
     pub(super) fn retry_after_s(self) -> Option<u32> {
         (self.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(1)
-    }
-}
-
-/// An error on its way to the client. The request's id is filled in by the layer that knows it.
-#[derive(Clone, Debug)]
-pub struct Problem {
-    /// Which error.
-    pub code: ErrorCode,
-    /// What happened, for a person.
-    pub detail: String,
-    /// Which fields, where it is about fields.
-    pub errors: Vec<FieldError>,
-    /// Facts that belong to the code, such as both watermarks of `offset_out_of_range`.
-    pub facts: serde_json::Map<String, serde_json::Value>,
-}
-
-impl Problem {
-    /// An error of `code` that says `detail`.
-    pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), errors: Vec::new(), facts: serde_json::Map::new() }
-    }
-
-    /// Names the field that is wrong.
-    #[must_use]
-    pub fn at(mut self, pointer: impl Into<String>) -> Self {
-        let detail = self.detail.clone();
-        self.errors.push(FieldError { pointer: pointer.into(), detail });
-        self
-    }
-
-    /// Adds a fact that clients can read.
-    #[must_use]
-    pub fn fact(mut self, name: &str, value: impl Into<serde_json::Value>) -> Self {
-        self.facts.insert(name.to_owned(), value.into());
-        self
-    }
-
-    /// A route, field or flag that the interface names and nobody has built.
-    pub fn not_yet_supported(what: &str) -> Self {
-        Self::new(ErrorCode::NotYetSupported, format!("{what} is not supported yet"))
-    }
-
-    /// The body of the answer.
-    pub fn body(&self, request_id: &str) -> ProblemBody {
-        let status = self.code.status();
-        ProblemBody {
-            r#type: format!("urn:postrider:error:{}", self.code.as_str()),
-            title: status.canonical_reason().unwrap_or("Error").to_owned(),
-            status: status.as_u16(),
-            detail: self.detail.clone(),
-            code: self.code.as_str(),
-            retryable: self.code.is_retryable(),
-            effect: self.code.effect(),
-            request_id: request_id.to_owned(),
-            errors: self.errors.clone(),
-            facts: self.facts.clone(),
-        }
-    }
-
-    pub(super) fn json(&self, request_id: &str) -> Vec<u8> {
-        serde_json::to_vec(&self.body(request_id)).expect("a problem is plain JSON")
-    }
-
-    /// The whole answer to the request of `request_id`.
-    pub fn respond(&self, request_id: &str) -> Response {
-        let mut response = (self.code.status(), self.json(request_id)).into_response();
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-        if let Some(seconds) = self.code.retry_after_s() {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        response
-    }
-}
-
-/// The marker that [`Problem::into_response`] leaves for the layer that knows the request's id.
-#[derive(Clone, Debug)]
-pub struct PendingProblem(pub Problem);
-
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let mut response = self.code.status().into_response();
-        response.extensions_mut().insert(PendingProblem(self));
-        response
     }
 }

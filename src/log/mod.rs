@@ -20,7 +20,7 @@ use std::{
 use ahead::AheadBudget;
 use bytes::Bytes;
 pub use partition::{Partition, Watch};
-pub use poll::Parked;
+pub use poll::{Low, Parked};
 pub use read::{Page, Position, ReadError, ReadRequest};
 use tail::TailBudget;
 use tokio::{sync::watch, time::Instant};
@@ -101,6 +101,11 @@ impl Log {
         &self.shared.database
     }
 
+    /// Whether this node is about to stop.
+    pub fn is_draining(&self) -> bool {
+        self.shared.lifecycle.is_draining()
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<PartitionId, Arc<Partition>>> {
         // Nothing panics while it holds this lock, and a map is whole at every step.
         self.shared.partitions.lock().unwrap_or_else(PoisonError::into_inner)
@@ -131,11 +136,21 @@ impl Log {
         }
     }
 
+    /// Makes readers of these partitions look again, in the database: low watermarks have moved.
+    fn lows_moved(&self, ids: impl IntoIterator<Item = PartitionId>) {
+        for id in ids {
+            let partition = self.lock().get(&id).cloned();
+            if let Some(partition) = partition {
+                partition.low_moved();
+            }
+        }
+    }
+
     /// Makes every reader look again.
     pub fn wake_all(&self) {
         let all: Vec<_> = self.lock().values().cloned().collect();
         for partition in all {
-            partition.signal();
+            partition.low_moved();
         }
     }
 

@@ -29,6 +29,16 @@ impl Drop for Parked {
     }
 }
 
+/// A low watermark that a waiting read has in hand.
+#[derive(Clone, Copy, Debug)]
+pub struct Low {
+    offset: i64,
+    /// How often it had moved when it was read.
+    moves: u64,
+    /// Whether it was read since the wait began, not remembered from before.
+    is_read: bool,
+}
+
 /// Waits shorter than this are not left to the wakes of other nodes.
 const LOOKS_IN_A_WAIT: u32 = 4;
 
@@ -59,12 +69,17 @@ impl Log {
         let mut low = None;
         loop {
             let watch = partition.watch();
+            let moves = partition.low_moves();
             let remembered = watch.remembered().filter(|seen| may_rest && seen.high == from);
             let page = match remembered {
                 Some(watermarks) => Page { batches: Vec::new(), watermarks },
-                None => self.look(&partition, request, low, &watch).await?,
+                None => {
+                    let low = low.filter(|low: &Low| self.still_counts(low, moves, begun));
+                    self.look(&partition, request, low.map(|low| low.offset), &watch).await?
+                }
             };
-            low = Some(page.watermarks.low);
+            let is_read = remembered.is_none();
+            low = Some(Low { offset: page.watermarks.low, moves, is_read });
             if !page.batches.is_empty() || wait.is_zero() || self.shared.lifecycle.is_draining() {
                 return Ok((from, page));
             }
@@ -80,23 +95,37 @@ impl Log {
         }
     }
 
+    /// Whether a low watermark may be told again, or has to be read: it must be of a moment not
+    /// before the read began, or another node may have told a higher one by then.
+    fn still_counts(&self, low: &Low, moves: u64, begun: Instant) -> bool {
+        let looked = *self.shared.looked.borrow();
+        low.moves == moves && (low.is_read || looked.is_some_and(|looked| looked >= begun))
+    }
+
     /// One look at a partition for a reader that waits for several: what lies at `request`, or at
     /// the end nothing. `watch` was taken before. A reader that `rests` is not told by the database
     /// but by the watermark that was last read, while nothing was signalled; before it says that
-    /// there is nothing, [`Log::looked_since`] must hold. One that waited already names the low
-    /// watermark that it saw, and may be answered from the tail cache.
+    /// there is nothing, [`Log::looked_since`] must hold. One that waited since `begun` brings the
+    /// low watermark of its last look, and may be answered from the tail cache.
     pub async fn peek(
         &self,
         partition: &Arc<Partition>,
         request: ReadRequest,
         watch: &Watch<'_>,
         rests: bool,
-        low: Option<i64>,
-    ) -> Result<Page, ReadError> {
-        match watch.remembered().filter(|seen| rests && seen.high == request.from) {
-            Some(watermarks) => Ok(Page { batches: Vec::new(), watermarks }),
-            None => self.look(partition, request, low, watch).await,
-        }
+        (begun, low): (Instant, Option<Low>),
+    ) -> Result<(Page, Low), ReadError> {
+        let moves = partition.low_moves();
+        let remembered = watch.remembered().filter(|seen| rests && seen.high == request.from);
+        let page = match remembered {
+            Some(watermarks) => Page { batches: Vec::new(), watermarks },
+            None => {
+                let low = low.filter(|low| self.still_counts(low, moves, begun));
+                self.look(partition, request, low.map(|low| low.offset), watch).await?
+            }
+        };
+        let low = Low { offset: page.watermarks.low, moves, is_read: remembered.is_none() };
+        Ok((page, low))
     }
 
     /// Whether all that other nodes had committed at `moment` was signalled here.

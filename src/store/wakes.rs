@@ -16,11 +16,27 @@ pub struct Wake {
     pub partitions: Vec<PartitionId>,
 }
 
+/// Whether a slot tells of what maintenance did: low watermarks that moved. Slot 0 is that of
+/// dropped buckets, -1 that of retention.
+pub fn is_maintenance(slot: i64) -> bool {
+    slot <= 0
+}
+
 /// Opens a slot, committed before its first flush.
 pub async fn open_slot(conn: &mut PgConnection, node: i64) -> Result<i64, StoreError> {
     let slot = sqlx::query_scalar("select postrider.open_wake_slot($1)").bind(node);
     let mut opened = slot.fetch_all(conn).await?;
     opened.pop().ok_or_else(|| StoreError::Shape("a slot without a number".to_owned()))
+}
+
+/// A row that tells of no partition: its commit waits for all that came before it.
+pub async fn tell_nothing(conn: &mut PgConnection, slot: i64, n: i64) -> Result<(), StoreError> {
+    sqlx::query("insert into postrider.wakes (slot, n, partition_ids) values ($1, $2, '{}')")
+        .bind(slot)
+        .bind(n)
+        .execute(conn)
+        .await?;
+    Ok(())
 }
 
 /// What other nodes' slots told beyond `seen`, pairs of slot and n.

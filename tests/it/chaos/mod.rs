@@ -8,13 +8,14 @@
 mod client;
 mod drops;
 mod kills;
-mod load;
+pub mod load;
 mod message;
 mod mixed;
 mod pauses;
 mod planted;
+mod producers;
 mod proxy;
-mod rig;
+pub mod rig;
 mod wire;
 
 use std::time::Duration;

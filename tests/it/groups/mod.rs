@@ -4,6 +4,7 @@ mod admin;
 mod assign;
 mod bad_input;
 mod commits;
+mod crowd;
 mod epochs;
 mod life;
 mod lost;
