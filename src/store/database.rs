@@ -7,10 +7,10 @@ use std::sync::{
 };
 
 use sqlx::{PgPool, Postgres, pool::PoolConnection};
-use tokio::time::timeout;
+use tokio::{sync::watch, time::timeout};
 
 use super::{
-    StoreError,
+    Incarnation, StoreError,
     connect::{ConnectError, PoolUse, Target},
 };
 use crate::{lifecycle::Lifecycle, model::limits};
@@ -79,6 +79,18 @@ impl Database {
             Ok(session) => Ok(session?),
             Err(_) => Err(StoreError::Unreachable("connecting took too long".to_owned())),
         }
+    }
+
+    /// The log's incarnation as the sessions of this node last found it: nothing until one was
+    /// had. What was learned of the log under another one may be true no more.
+    pub fn incarnation(&self) -> Option<Incarnation> {
+        *self.target.incarnation().borrow()
+    }
+
+    /// Tells when the incarnation changes. It is noted before the first session of the new one is
+    /// handed to anybody.
+    pub fn incarnations(&self) -> watch::Receiver<Option<Incarnation>> {
+        self.target.incarnation()
     }
 
     /// Whether the database answers.

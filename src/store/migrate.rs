@@ -9,7 +9,7 @@ use crate::model::BucketId;
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// migrations/functions, one function a file, in an order in which each finds what it calls.
-const FUNCTIONS: [&str; 11] = [
+const FUNCTIONS: [&str; 12] = [
     include_str!("../../migrations/functions/segment_end.sql"),
     include_str!("../../migrations/functions/enter_bucket.sql"),
     include_str!("../../migrations/functions/partition_low.sql"),
@@ -21,6 +21,7 @@ const FUNCTIONS: [&str; 11] = [
     include_str!("../../migrations/functions/forget_bucket.sql"),
     include_str!("../../migrations/functions/wakes_since.sql"),
     include_str!("../../migrations/functions/open_wake_slot.sql"),
+    include_str!("../../migrations/functions/log_incarnation.sql"),
 ];
 
 /// Why a database could not be migrated.

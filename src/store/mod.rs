@@ -11,6 +11,7 @@ pub mod connect;
 pub mod database;
 pub mod doctor;
 pub mod error;
+pub mod incarnation;
 pub mod lock;
 pub mod migrate;
 pub mod nodes;
@@ -21,3 +22,4 @@ pub mod wakes;
 
 pub use database::{Database, Session};
 pub use error::StoreError;
+pub use incarnation::Incarnation;

@@ -133,6 +133,9 @@ async fn a_pool_follows_the_primary_through_a_failover() {
     let mut session = pool.acquire().await.expect("a session");
     assert!(!folder(&mut session).await.starts_with(&*b.path().to_string_lossy()));
     drop(session);
+    let incarnation = target.incarnation();
+    let before = incarnation.borrow().expect("it was noted");
+    assert_eq!(before.timeline, 1, "{before}");
 
     primary.stop().await;
     let mut promote = as_owner(b.path(), &machine_bin().join("pg_ctl"));
@@ -148,6 +151,8 @@ async fn a_pool_follows_the_primary_through_a_failover() {
     let mut session = pool.acquire().await.expect("a session");
     run(&mut session, "create table written (n int)").await;
     drop(session);
+    let after = incarnation.borrow().expect("it was noted");
+    assert!(after.is_later_than(before) && after.timeline == 2, "{before} {after}");
     life.abort();
     pool.close().await;
     standby.stop().await;

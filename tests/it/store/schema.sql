@@ -107,6 +107,22 @@ begin
 end
 $$;
 
+CREATE FUNCTION postrider.log_incarnation() RETURNS text
+    LANGUAGE plpgsql
+    SET search_path TO 'postrider', 'pg_temp'
+    AS $$
+declare
+  system bigint := 0;
+begin
+  begin
+    system := (select s.system_identifier from pg_control_system() s);
+  exception when insufficient_privilege then
+    system := 0;
+  end;
+  return to_hex(system) || '-' || lower(left(pg_walfile_name(pg_current_wal_insert_lsn()), 8));
+end
+$$;
+
 CREATE FUNCTION postrider.offset_at(of_partition bigint, at timestamp with time zone) RETURNS bigint
     LANGUAGE plpgsql STABLE
     SET search_path TO 'postrider', 'pg_temp'
