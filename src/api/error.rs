@@ -57,6 +57,8 @@ pub enum ErrorCode {
     Overloaded,
     /// The topic has no partition of that number.
     PartitionOutOfRange,
+    /// The database has no synchronous standby.
+    ReplicationUnavailable,
     /// The database has no space left.
     StorageFull,
     /// A field that the request does not have.
@@ -79,7 +81,7 @@ pub enum Effect {
 
 impl ErrorCode {
     /// All codes, in alphabetical order of their names.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::AlreadyExists,
         Self::BatchTooLarge,
         Self::BodyTimeout,
@@ -100,6 +102,7 @@ impl ErrorCode {
         Self::OutcomeUnknown,
         Self::Overloaded,
         Self::PartitionOutOfRange,
+        Self::ReplicationUnavailable,
         Self::StorageFull,
         Self::UnknownField,
         Self::UnsupportedMediaType,
@@ -129,6 +132,7 @@ impl ErrorCode {
             Self::OutcomeUnknown => "outcome_unknown",
             Self::Overloaded => "overloaded",
             Self::PartitionOutOfRange => "partition_out_of_range",
+            Self::ReplicationUnavailable => "replication_unavailable",
             Self::StorageFull => "storage_full",
             Self::UnknownField => "unknown_field",
             Self::UnsupportedMediaType => "unsupported_media_type",
@@ -149,6 +153,7 @@ impl ErrorCode {
             | Self::Draining
             | Self::NotReady
             | Self::Overloaded
+            | Self::ReplicationUnavailable
             | Self::StorageFull => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Invalid
@@ -175,6 +180,7 @@ impl ErrorCode {
             | Self::HeadTimeout
             | Self::NotReady
             | Self::Overloaded
+            | Self::ReplicationUnavailable
             | Self::StorageFull => true,
             Self::AlreadyExists
             | Self::BatchTooLarge
@@ -218,6 +224,7 @@ impl ErrorCode {
             | Self::OffsetOutOfRange
             | Self::Overloaded
             | Self::PartitionOutOfRange
+            | Self::ReplicationUnavailable
             | Self::StorageFull
             | Self::UnknownField
             | Self::UnsupportedMediaType

@@ -9,6 +9,7 @@ pub mod append;
 mod partition;
 mod poll;
 pub mod read;
+pub mod replicated;
 mod tail;
 pub mod wakeup;
 
@@ -21,6 +22,8 @@ use ahead::AheadBudget;
 use bytes::Bytes;
 pub use partition::Partition;
 pub use read::{Page, Position, ReadError, ReadRequest};
+use replicated::Confirmations;
+pub use replicated::ReplicationError;
 use tail::TailBudget;
 use tokio::{sync::watch, time::Instant};
 
@@ -57,6 +60,7 @@ struct Shared {
     partitions: Mutex<HashMap<PartitionId, Arc<Partition>>>,
     tails: TailBudget,
     ahead: AheadBudget,
+    confirmations: Confirmations,
     /// When the last look at other nodes' wakes began that came to its end. Whatever was
     /// committed before that moment has been signalled.
     looked: watch::Sender<Option<Instant>>,
@@ -72,6 +76,7 @@ impl Log {
             partitions: Mutex::default(),
             tails: TailBudget::default(),
             ahead: AheadBudget::default(),
+            confirmations: Confirmations::default(),
             looked: watch::Sender::new(None),
         };
         Self { shared: Arc::new(shared) }

@@ -58,6 +58,8 @@ pub const BODIES_BYTES_MAX: usize = 96 * 1024 * 1024;
 pub const PUBLISH_WAIT_MAX: Duration = Duration::from_secs(4);
 /// How long a publish may take from its arrival in a slot to its answer, whatever that is.
 pub const PUBLISH_ANSWER_MAX: Duration = Duration::from_millis(4_500);
+/// Requests that wait until a synchronous standby confirms what was committed before.
+pub const CONFIRMATIONS_MAX: usize = 16_384;
 /// Messages that wait in one slot for the next flush.
 pub const SLOT_MESSAGES_MAX: usize = 200_000;
 /// Bytes that wait in one slot for the next flush.

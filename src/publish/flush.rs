@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 use super::{
-    PublishError,
+    Lane, PublishError,
     slot::{Offsets, Pending, Slot},
 };
 use crate::{
@@ -16,10 +16,7 @@ use crate::{
         Log, LogBatch,
         append::{Append, AppendError, Appended, Appender},
     },
-    model::{
-        Clock, PartitionId, limits,
-        topic::{Compression, RetentionClass},
-    },
+    model::{Clock, PartitionId, limits, topic::Compression},
     record::BatchBuilder,
     store::{append::Outcome, error::Refusal},
     telemetry::metrics::LOG,
@@ -40,8 +37,8 @@ pub(super) struct Flusher {
 type Place = (i64, u32, u32);
 
 impl Flusher {
-    pub(super) fn new(slot: Arc<Slot>, log: Log, clock: Clock, class: RetentionClass) -> Self {
-        let appender = Appender::new(log.clone(), class);
+    pub(super) fn new(slot: Arc<Slot>, log: Log, clock: Clock, lane: Lane) -> Self {
+        let appender = Appender::new(log.clone(), lane.class, lane.durability);
         Self { slot, log, clock, appender }
     }
 
@@ -237,6 +234,7 @@ fn told(error: &AppendError) -> PublishError {
         AppendError::Refused(cause) if cause.refusal() == Some(Refusal::Full) => {
             PublishError::StorageFull
         }
+        AppendError::NoStandby => PublishError::NoStandby,
         AppendError::Refused(_) | AppendError::NoBucket | AppendError::Partitions(_) => {
             PublishError::Unavailable
         }

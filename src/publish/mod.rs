@@ -44,6 +44,9 @@ pub enum PublishError {
     /// Nothing happened: the database has no space left.
     #[error("the database has no space left")]
     StorageFull,
+    /// Nothing happened: the database has no synchronous standby that could hold it.
+    #[error("the database has no synchronous standby")]
+    NoStandby,
     /// It may have happened.
     #[error("the database did not say whether it happened")]
     OutcomeUnknown,
@@ -116,12 +119,8 @@ impl Publisher {
         let shared = &self.shared;
         shared.slots[lane.slot()].get_or_init(|| {
             let slot = Arc::new(Slot::new());
-            let flusher = flush::Flusher::new(
-                Arc::clone(&slot),
-                shared.log.clone(),
-                shared.clock,
-                lane.class,
-            );
+            let flusher =
+                flush::Flusher::new(Arc::clone(&slot), shared.log.clone(), shared.clock, lane);
             shared.lifecycle.spawn(flusher.run(shared.lifecycle.clone()));
             slot
         })

@@ -57,9 +57,25 @@ pub struct AppendStatement {
 }
 
 impl AppendStatement {
-    /// The statement of `bucket`.
+    /// The statement of `bucket`, whose commit waits for what the session says.
     pub fn new(bucket: BucketId) -> Self {
-        let sql = format!("select * from postrider.append_{bucket}($1, $2, $3, null, $4, $5)");
+        Self::with(bucket, "$5")
+    }
+
+    /// The same; its commit waits for a synchronous standby. It says so itself, within the one
+    /// statement: behind a pooler a session's settings may be another's. `on` and not
+    /// `remote_apply`: what a standby has flushed it replays before it is promoted, and nothing is
+    /// read from standbys, whose replay a long query may hold up.
+    pub fn replicated(bucket: BucketId) -> Self {
+        // An argument is evaluated before the call, a setting lasts until the commit.
+        Self::with(
+            bucket,
+            "case set_config('synchronous_commit', 'on', true) when 'on' then $5 end",
+        )
+    }
+
+    fn with(bucket: BucketId, wake: &str) -> Self {
+        let sql = format!("select * from postrider.append_{bucket}($1, $2, $3, null, $4, {wake})");
         Self { bucket, sql: sql.into() }
     }
 

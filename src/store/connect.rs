@@ -243,6 +243,8 @@ fn session_options(options: PgConnectOptions) -> PgConnectOptions {
     options.disable_statement_logging().options([
         ("default_transaction_isolation", "read committed"),
         ("statement_timeout", "0"),
+        // A paused standby holds up nobody who does not ask for it.
+        ("synchronous_commit", "local"),
         ("idle_in_transaction_session_timeout", "10s"),
     ])
 }

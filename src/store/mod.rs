@@ -16,6 +16,7 @@ pub mod lock;
 pub mod migrate;
 pub mod nodes;
 pub mod read;
+pub mod replication;
 pub mod server;
 pub mod topics;
 pub mod wakes;

@@ -183,6 +183,13 @@ async fn note_change(conn: &mut PgConnection, topic: TopicId) -> Result<(), Stor
     Ok(())
 }
 
+/// A flush that waits for a paused standby holds the rows of its partitions for as long: whoever
+/// holds the catalog lock gives up before the changes behind it do.
+async fn wait_briefly(conn: &mut PgConnection) -> Result<(), StoreError> {
+    sqlx::query("set local lock_timeout = '2s'").execute(conn).await?;
+    Ok(())
+}
+
 /// Changes a topic: `change` sees it as it stands, under the lock, and says what it shall be or
 /// why not. A refusal changes nothing. None: there is no such topic.
 pub async fn alter_committed<E>(
@@ -213,6 +220,7 @@ pub async fn alter_committed<E>(
     .execute(&mut *tx)
     .await?;
     if wanted.retention.class() != standing.settings.retention.class() {
+        wait_briefly(&mut tx).await?;
         let locked = "select 1 from postrider.partitions where owner_id = $1
             and deleted_at is null order by partition_id for no key update";
         sqlx::query(locked).bind(standing.id.0).execute(&mut *tx).await?;
@@ -241,6 +249,7 @@ pub async fn delete_committed(
     let mut tx = conn.begin().await?;
     lock::transaction(&mut tx, lock::CATALOG).await?;
     let Some(standing) = find(&mut tx, tenant, name).await? else { return Ok(None) };
+    wait_briefly(&mut tx).await?;
     let locked = "select 1 from postrider.partitions where owner_id = $1
         order by partition_id for no key update";
     sqlx::query(locked).bind(standing.id.0).execute(&mut *tx).await?;

@@ -7,6 +7,7 @@ mod chaos;
 mod cli;
 mod deploy;
 mod docs;
+mod failover;
 mod history;
 mod postgres;
 mod store;

@@ -382,6 +382,10 @@ pub(super) fn publish_problem(error: &PublishError, topic: &Name) -> Problem {
         PublishError::StorageFull => {
             (ErrorCode::StorageFull, "the database has no space left".to_owned())
         }
+        PublishError::NoStandby => (
+            ErrorCode::ReplicationUnavailable,
+            "the database has no synchronous standby".to_owned(),
+        ),
         PublishError::OutcomeUnknown => (
             ErrorCode::OutcomeUnknown,
             "the database did not say whether the messages were committed".to_owned(),

@@ -174,10 +174,7 @@ async fn what_is_not_built_yet_says_so() {
         let request = request.header("content-type", JSON).header("idempotency-key", "once");
         scene.client.send(request).await.problem(422, "not_yet_supported", "none");
     }
-    for (settings, at) in [
-        (json!({"durability": "replicated"}), "/durability"),
-        (json!({"retention_bytes": 1_000}), "/retention_bytes"),
-    ] {
+    for (settings, at) in [(json!({"retention_bytes": 1_000}), "/retention_bytes")] {
         for answer in [scene.put("new", settings.clone()).await, scene.patch(settings).await] {
             assert_eq!(pointer(&answer.problem(422, "not_yet_supported", "none")), at);
         }
