@@ -2,10 +2,13 @@
 //! written as `application/problem+json` (RFC 9457). The three functions of [`ErrorCode`] are
 //! total: a new code does not compile until its status, retry and effect are decided.
 
+mod body;
+
 use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+pub use body::ProblemBody;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -37,6 +40,8 @@ pub enum ErrorCode {
     Internal,
     /// A value that the field does not take.
     Invalid,
+    /// The database failed over: offsets of a `local` topic may mean other messages.
+    LogTruncated,
     /// The body cannot be read as what it says it is.
     Malformed,
     /// One message is over its topic's limit.
@@ -61,6 +66,8 @@ pub enum ErrorCode {
     ReplicationUnavailable,
     /// The database has no space left.
     StorageFull,
+    /// The topic was deleted and made again.
+    TopicRecreated,
     /// A field that the request does not have.
     UnknownField,
     /// A content type or encoding that the route does not read.
@@ -81,7 +88,7 @@ pub enum Effect {
 
 impl ErrorCode {
     /// All codes, in alphabetical order of their names.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 27] = [
         Self::AlreadyExists,
         Self::BatchTooLarge,
         Self::BodyTimeout,
@@ -92,6 +99,7 @@ impl ErrorCode {
         Self::HeadTooLarge,
         Self::Internal,
         Self::Invalid,
+        Self::LogTruncated,
         Self::Malformed,
         Self::MessageTooLarge,
         Self::MethodNotAllowed,
@@ -104,6 +112,7 @@ impl ErrorCode {
         Self::PartitionOutOfRange,
         Self::ReplicationUnavailable,
         Self::StorageFull,
+        Self::TopicRecreated,
         Self::UnknownField,
         Self::UnsupportedMediaType,
         Self::UriTooLong,
@@ -122,6 +131,7 @@ impl ErrorCode {
             Self::HeadTooLarge => "head_too_large",
             Self::Internal => "internal",
             Self::Invalid => "invalid",
+            Self::LogTruncated => "log_truncated",
             Self::Malformed => "malformed",
             Self::MessageTooLarge => "message_too_large",
             Self::MethodNotAllowed => "method_not_allowed",
@@ -134,6 +144,7 @@ impl ErrorCode {
             Self::PartitionOutOfRange => "partition_out_of_range",
             Self::ReplicationUnavailable => "replication_unavailable",
             Self::StorageFull => "storage_full",
+            Self::TopicRecreated => "topic_recreated",
             Self::UnknownField => "unknown_field",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::UriTooLong => "uri_too_long",
@@ -143,7 +154,7 @@ impl ErrorCode {
     /// The HTTP status that carries the code.
     pub fn status(self) -> StatusCode {
         match self {
-            Self::AlreadyExists => StatusCode::CONFLICT,
+            Self::AlreadyExists | Self::LogTruncated | Self::TopicRecreated => StatusCode::CONFLICT,
             Self::BatchTooLarge | Self::BodyTooLarge | Self::MessageTooLarge => {
                 StatusCode::PAYLOAD_TOO_LARGE
             }
@@ -188,6 +199,7 @@ impl ErrorCode {
             | Self::HeadTooLarge
             | Self::Internal
             | Self::Invalid
+            | Self::LogTruncated
             | Self::Malformed
             | Self::MessageTooLarge
             | Self::MethodNotAllowed
@@ -196,6 +208,7 @@ impl ErrorCode {
             | Self::OffsetOutOfRange
             | Self::OutcomeUnknown
             | Self::PartitionOutOfRange
+            | Self::TopicRecreated
             | Self::UnknownField
             | Self::UnsupportedMediaType
             | Self::UriTooLong => false,
@@ -215,6 +228,7 @@ impl ErrorCode {
             | Self::HeadTimeout
             | Self::HeadTooLarge
             | Self::Invalid
+            | Self::LogTruncated
             | Self::Malformed
             | Self::MessageTooLarge
             | Self::MethodNotAllowed
@@ -226,6 +240,7 @@ impl ErrorCode {
             | Self::PartitionOutOfRange
             | Self::ReplicationUnavailable
             | Self::StorageFull
+            | Self::TopicRecreated
             | Self::UnknownField
             | Self::UnsupportedMediaType
             | Self::UriTooLong => Effect::None,
@@ -372,32 +387,4 @@ impl IntoResponse for Problem {
         response.extensions_mut().insert(PendingProblem(self));
         response
     }
-}
-
-/// An error as clients read it: RFC 9457 with the members that Postrider adds.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Problem)]
-pub struct ProblemBody {
-    /// A URN of the code.
-    pub r#type: String,
-    /// The status in words.
-    pub title: String,
-    /// The HTTP status.
-    pub status: u16,
-    /// What happened, for a person.
-    pub detail: String,
-    /// The stable name of the error.
-    pub code: &'static str,
-    /// Whether the same request can succeed later without risk.
-    pub retryable: bool,
-    /// Whether something may have happened.
-    pub effect: Effect,
-    /// The id of the request, as in the header `X-Request-Id`.
-    pub request_id: String,
-    /// Which fields, where it is about fields.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub errors: Vec<FieldError>,
-    /// Facts that belong to the code.
-    #[serde(flatten)]
-    pub facts: serde_json::Map<String, serde_json::Value>,
 }

@@ -91,10 +91,12 @@ impl Catalog {
             return Ok(topic);
         }
         // What is read now may be stale by the time it is kept.
+        let incarnation = self.shared.database.incarnation();
         let generation = self.shared.generation.load(Ordering::Acquire);
         // Boxed: the rare way would make every request's future some eight times larger.
         let found = Box::pin(self.load(tenant, name)).await?.ok_or(CatalogError::NotFound)?;
-        let found = Arc::new(found);
+        // Where it has changed meanwhile, the topic is looked up again by whoever uses it.
+        let found = Arc::new(Topic { incarnation, ..found });
         let mut topics = self.shared.topics.write().unwrap_or_else(PoisonError::into_inner);
         if self.shared.generation.load(Ordering::Acquire) == generation {
             let of_tenant = topics.entry(tenant).or_default();
@@ -108,7 +110,8 @@ impl Catalog {
 
     fn cached(&self, tenant: TenantId, name: &Name) -> Option<Arc<Topic>> {
         let topics = self.shared.topics.read().unwrap_or_else(PoisonError::into_inner);
-        topics.get(&tenant)?.get(name).cloned()
+        let topic = topics.get(&tenant)?.get(name)?;
+        (topic.incarnation == self.shared.database.incarnation()).then(|| Arc::clone(topic))
     }
 
     async fn load(&self, tenant: TenantId, name: &Name) -> Result<Option<Topic>, StoreError> {

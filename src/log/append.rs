@@ -41,6 +41,8 @@ pub struct Append {
     pub counts: Vec<i32>,
     /// Their record batches.
     pub records: Vec<Vec<u8>>,
+    /// In which incarnation of the log the partitions were looked up.
+    pub incarnation: Option<Incarnation>,
 }
 
 /// Why a flush was not appended as a whole.
@@ -52,6 +54,10 @@ pub enum AppendError {
     /// It was not appended: the database refused or could not be reached.
     #[error("an append was refused: {0}")]
     Refused(StoreError),
+    /// It was not appended: the log has another incarnation than that in which the partitions
+    /// were looked up, and there they may be another topic's.
+    #[error("the log has another incarnation")]
+    Reincarnated,
     /// It was not appended: no bucket of the class is open.
     #[error("no bucket of the class is open")]
     NoBucket,
@@ -78,6 +84,7 @@ pub struct Appender {
     witness: Option<Witness>,
     /// Tells when the session's server is no longer the log's.
     incarnations: watch::Receiver<Option<Incarnation>>,
+    incarnation: Option<Incarnation>,
     statement: Option<AppendStatement>,
     wake: Option<(i64, i64)>,
     used: Instant,
@@ -95,6 +102,7 @@ impl Appender {
             session: None,
             witness: None,
             incarnations,
+            incarnation: None,
             statement: None,
             wake: None,
             used: Instant::now(),
@@ -105,6 +113,9 @@ impl Appender {
     pub async fn append(&mut self, append: &Append) -> Result<Appended, AppendError> {
         for _ in 0..TRIES {
             self.prepare().await?;
+            if self.incarnation != append.incarnation {
+                return Err(AppendError::Reincarnated);
+            }
             if self.witness.as_ref().is_some_and(|witness| !witness.has_standbys()) {
                 return Err(AppendError::NoStandby);
             }
@@ -208,8 +219,9 @@ impl Appender {
         self.used = Instant::now();
         if self.session.is_none() {
             let database = self.log.database();
-            let (mut session, _) =
+            let (mut session, incarnation) =
                 replicated::connect(database, "flush", &mut self.incarnations).await?;
+            self.incarnation = incarnation;
             store::append::commit_to_disk(&mut session).await?;
             if self.durability == Durability::Replicated {
                 self.witness = Some(Witness::of(&mut session).await?);

@@ -62,7 +62,8 @@ impl Flusher {
         }
     }
 
-    async fn flush(&mut self, mut requests: Vec<Pending>) {
+    async fn flush(&mut self, requests: Vec<Pending>) {
+        let mut requests = of_one_incarnation(requests);
         // One that is refused never fails its neighbours: it is answered and the rest goes again.
         while !requests.is_empty() {
             let places = places(&requests);
@@ -75,6 +76,11 @@ impl Flusher {
                     if !requests.is_empty() {
                         answer(requests, &places, &appended);
                     }
+                    return;
+                }
+                Err(AppendError::Reincarnated) => {
+                    // Nothing happened; the topics are looked up again.
+                    requests.into_iter().for_each(Pending::moved);
                     return;
                 }
                 Err(AppendError::Partitions(in_the_way)) => {
@@ -120,7 +126,8 @@ impl Flusher {
 
     fn encode(&self, requests: &[Pending], places: &[Place]) -> Append {
         let created_ms = self.clock.now_ms();
-        let mut append = Append::default();
+        let incarnation = requests.first().and_then(|pending| pending.incarnation);
+        let mut append = Append { incarnation, ..Append::default() };
         for group in places.chunk_by(|a, b| a.0 == b.0) {
             let parts = || group.iter().map(|place| part(requests, place));
             let bytes = parts().map(|part| part.records.bytes()).sum();
@@ -137,6 +144,7 @@ impl Flusher {
     }
 
     fn tell_readers(&self, append: Append, appended: &Appended) {
+        let incarnation = append.incarnation;
         let mut records: Vec<_> =
             append.partitions.iter().zip(append.counts).zip(append.records).collect();
         for (partition, base_offset, appended_ms) in appended {
@@ -150,7 +158,7 @@ impl Flusher {
                 appended_ms: *appended_ms,
                 records: std::mem::take(bytes).into(),
             };
-            self.log.appended(*partition, batch);
+            self.log.appended(*partition, batch, incarnation);
         }
     }
 }
@@ -161,6 +169,16 @@ fn count(append: &Append, begun: Instant) {
     LOG.published
         .increment(append.counts.iter().map(|count| u64::from(count.unsigned_abs())).sum());
     LOG.appended_bytes.increment(append.records.iter().map(|bytes| bytes.len() as u64).sum());
+}
+
+/// Those of the first's incarnation; the others look their topics up again.
+fn of_one_incarnation(mut requests: Vec<Pending>) -> Vec<Pending> {
+    let Some(incarnation) = requests.first().map(|first| first.incarnation) else {
+        return requests;
+    };
+    let others = requests.extract_if(.., |pending| pending.incarnation != incarnation);
+    others.for_each(Pending::moved);
+    requests
 }
 
 fn places(requests: &[Pending]) -> Vec<Place> {
@@ -235,8 +253,9 @@ fn told(error: &AppendError) -> PublishError {
             PublishError::StorageFull
         }
         AppendError::NoStandby => PublishError::NoStandby,
-        AppendError::Refused(_) | AppendError::NoBucket | AppendError::Partitions(_) => {
-            PublishError::Unavailable
-        }
+        AppendError::Reincarnated
+        | AppendError::Refused(_)
+        | AppendError::NoBucket
+        | AppendError::Partitions(_) => PublishError::Unavailable,
     }
 }

@@ -24,6 +24,7 @@ use crate::{
         Clock, PartitionId,
         topic::{Compression, Durability, RetentionClass},
     },
+    store::Incarnation,
 };
 
 /// Why a publish was not acknowledged.
@@ -64,6 +65,8 @@ pub struct Lane {
     pub durability: Durability,
     /// How its batches are compressed.
     pub compression: Compression,
+    /// In which incarnation of the log its partitions were looked up.
+    pub incarnation: Option<Incarnation>,
 }
 
 const SLOTS: usize = RetentionClass::ALL.len() * 2;
@@ -112,7 +115,7 @@ impl Publisher {
 
     /// Appends `parts`, all or nothing, and says where the first message of each stands.
     pub async fn publish(&self, lane: Lane, parts: Parts) -> Result<Offsets, PublishError> {
-        self.slot(lane).publish(parts, lane.compression).await
+        self.slot(lane).publish(parts, lane).await
     }
 
     fn slot(&self, lane: Lane) -> &Slot {

@@ -16,10 +16,11 @@ use tokio::{
     time::Instant,
 };
 
-use super::PublishError;
+use super::{Lane, PublishError};
 use crate::{
     model::{PartitionId, limits, topic::Compression},
     record::RecordBuffer,
+    store::Incarnation,
 };
 
 /// Messages of one request for one partition.
@@ -44,18 +45,27 @@ pub(super) struct Pending {
     bytes: usize,
     pub(super) parts: Parts,
     pub(super) compression: Compression,
+    pub(super) incarnation: Option<Incarnation>,
     pub(super) reply: oneshot::Sender<Result<Offsets, PublishError>>,
 }
 
 impl Pending {
     fn new(
         parts: Parts,
-        compression: Compression,
+        lane: Lane,
         reply: oneshot::Sender<Result<Offsets, PublishError>>,
     ) -> Self {
+        let Lane { compression, incarnation, .. } = lane;
         let messages = parts.iter().map(|part| part.records.len()).sum();
         let bytes = parts.iter().map(|part| part.records.bytes()).sum();
-        Self { joined: Instant::now(), messages, bytes, parts, compression, reply }
+        Self { joined: Instant::now(), messages, bytes, parts, compression, incarnation, reply }
+    }
+
+    /// Answers that the topic is to be looked up again: nothing happened.
+    pub(super) fn moved(self) {
+        let partition = self.parts.first().map_or(PartitionId(0), |part| part.partition);
+        // Whoever asked may have gone.
+        let _ = self.reply.send(Err(PublishError::Moved(partition)));
     }
 
     pub(super) fn waited(&self) -> Duration {
@@ -94,12 +104,8 @@ impl Slot {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) async fn publish(
-        &self,
-        parts: Parts,
-        compression: Compression,
-    ) -> Result<Offsets, PublishError> {
-        let answer = self.join(parts, compression)?;
+    pub(super) async fn publish(&self, parts: Parts, lane: Lane) -> Result<Offsets, PublishError> {
+        let answer = self.join(parts, lane)?;
         // The flusher answers in time. One that ended without a word had the request in hand.
         answer.await.unwrap_or(Err(PublishError::OutcomeUnknown))
     }
@@ -107,10 +113,10 @@ impl Slot {
     fn join(
         &self,
         parts: Parts,
-        compression: Compression,
+        lane: Lane,
     ) -> Result<oneshot::Receiver<Result<Offsets, PublishError>>, PublishError> {
         let (reply, answer) = oneshot::channel();
-        let pending = Pending::new(parts, compression, reply);
+        let pending = Pending::new(parts, lane, reply);
         let mut waiting = self.lock();
         if waiting.closed {
             return Err(PublishError::Draining);

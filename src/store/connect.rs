@@ -19,12 +19,9 @@ use super::{
     StoreError,
     incarnation::{self, Incarnation},
 };
-use crate::{
-    lifecycle::Lifecycle,
-    model::limits::{DATABASE_ACQUIRE_TIMEOUT, DATABASE_CONNECT_TIMEOUT},
-};
+use crate::model::limits::{DATABASE_ACQUIRE_TIMEOUT, DATABASE_CONNECT_TIMEOUT};
 
-/// How often the pool's server is asked whether it still takes writes, where a URL names several
+/// How often the primary is asked whether it still takes writes, where a URL names several
 /// hosts.
 const STEER_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -151,8 +148,8 @@ impl Target {
         self.learned.incarnation()
     }
 
-    /// A pool of at most `max` sessions on the host that takes writes now. Where the URL names
-    /// several hosts, [`steer`](Self::steer) must run beside it.
+    /// A pool of at most `max` sessions on the host that takes writes now. It does not follow a
+    /// failover: [`Database`](super::Database) does.
     pub async fn pool(&self, max: u32) -> Result<PgPool, ConnectError> {
         drop(self.find("pool").await?);
         Ok(self.lazy_pool(max, PoolUse::Transactions))
@@ -188,32 +185,20 @@ impl Target {
         options.connect_lazy_with(named(&self.hosts[index], "pool"))
     }
 
-    /// Keeps a pool on the host that takes writes, until `lifecycle` drains or the pool is closed.
-    /// It holds a session of its own, and ends at once where the URL names a single host.
-    pub async fn steer(self, pool: PgPool, lifecycle: Lifecycle) {
-        if self.hosts.len() < 2 {
-            return;
-        }
-        tokio::select! {
-            () = self.follow_primary(pool) => {}
-            () = lifecycle.draining() => {}
-        }
+    /// Counts how often the log moved: to another host, or to another incarnation. Pools that
+    /// were made before lead to the wrong server, or have sessions that a dead one never answers.
+    pub(super) fn moves(&self) -> watch::Receiver<u64> {
+        self.learned.moves()
     }
 
-    async fn follow_primary(&self, pool: PgPool) {
-        // What the pool was made with may be a guess.
-        let mut known = None;
+    /// Looks for the primary whenever the one that is known does not take writes, as long as it
+    /// is polled. It holds a session of its own, and ends at once where the URL names one host.
+    pub(super) async fn watch_primary(&self) {
         let mut session = None;
-        while !pool.is_closed() {
+        while self.hosts.len() > 1 {
             if session.is_none() {
                 match self.find("steer").await {
-                    Ok((found, index)) => {
-                        session = Some(found);
-                        if known != Some(index) {
-                            self.move_pool(&pool, index, known.is_some());
-                            known = Some(index);
-                        }
-                    }
+                    Ok((found, _)) => session = Some(found),
                     Err(error) => tracing::warn!(%error, "no primary"),
                 }
             }
@@ -226,15 +211,6 @@ impl Target {
             }
             tokio::time::sleep(STEER_INTERVAL).await;
         }
-    }
-
-    fn move_pool(&self, pool: &PgPool, index: usize, has_moved: bool) {
-        let options = named(&self.hosts[index], "pool");
-        if has_moved {
-            tracing::warn!(host = name_of(&options), "the primary has moved");
-        }
-        pool.set_connect_options(options);
-        self.learned.moved();
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::{Connection, PgConnection, Row, postgres::PgRow};
 use time::OffsetDateTime;
 
-use super::{StoreError, append::unix_ms, lock};
+use super::{Incarnation, StoreError, append::unix_ms, lock};
 use crate::model::{
     Name, PartitionId, TenantId, TopicId,
     topic::{Compression, Durability, Keyless, Retention, TopicSettings},
@@ -25,6 +25,8 @@ pub struct TopicRow {
     pub partitions: Vec<PartitionId>,
     /// When it was made, in ms since 1970.
     pub created_ms: i64,
+    /// In which incarnation of the log it was read, where the reader says so.
+    pub incarnation: Option<Incarnation>,
 }
 
 const COLUMNS: &str = "t.topic_id, t.name, t.partition_count, t.retention_ms, t.durability,
@@ -59,6 +61,7 @@ fn topic(row: &PgRow) -> Result<TopicRow, StoreError> {
         settings,
         partitions: Vec::new(),
         created_ms: unix_ms(row.try_get::<OffsetDateTime, _>(8)?),
+        incarnation: None,
     })
 }
 

@@ -16,11 +16,12 @@ use crate::store::incarnation::Incarnation;
 pub(super) struct Learned {
     /// The host that took writes last.
     primary: AtomicUsize,
-    /// When the pool's host or the log's incarnation last changed; sessions that are older go to
-    /// the wrong server.
+    /// When the primary or the log's incarnation last changed; sessions that are older go to the
+    /// wrong server.
     moved_at: Mutex<Option<Instant>>,
     /// The latest incarnation that any session found.
     incarnation: watch::Sender<Option<Incarnation>>,
+    moves: watch::Sender<u64>,
 }
 
 impl Learned {
@@ -29,13 +30,21 @@ impl Learned {
     }
 
     pub(super) fn set_primary(&self, index: usize) {
-        self.primary.store(index, Ordering::Relaxed);
+        if self.primary.swap(index, Ordering::Relaxed) != index {
+            self.moved();
+        }
     }
 
     /// Sessions that exist now are not to be used again.
-    pub(super) fn moved(&self) {
+    fn moved(&self) {
         let mut moved_at = self.moved_at.lock().unwrap_or_else(PoisonError::into_inner);
         *moved_at = Some(Instant::now());
+        drop(moved_at);
+        self.moves.send_modify(|moves| *moves += 1);
+    }
+
+    pub(super) fn moves(&self) -> watch::Receiver<u64> {
+        self.moves.subscribe()
     }
 
     /// Whether a session of that age may be used.
@@ -48,6 +57,7 @@ impl Learned {
     /// promotion that this node knows of, and must not be used.
     pub(super) fn note(&self, found: Incarnation) -> bool {
         let mut is_behind = false;
+        let mut has_changed = false;
         self.incarnation.send_if_modified(|known| {
             match *known {
                 Some(known) if known == found => return false,
@@ -57,13 +67,16 @@ impl Learned {
                 }
                 Some(known) => {
                     tracing::warn!(%known, %found, "the log has a new incarnation");
-                    self.moved();
+                    has_changed = true;
                 }
                 None => {}
             }
             *known = Some(found);
             true
         });
+        if has_changed {
+            self.moved();
+        }
         !is_behind
     }
 

@@ -4,19 +4,13 @@ use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::{high, node_on};
 use crate::support::{Answer, Client, Node, Pair, TestDatabase, eventually};
-use postrider::model::Clock;
 
 /// How soon everything is answered, whatever that is.
 const SOON: Duration = Duration::from_secs(5);
-
-async fn node(pair: &Pair) -> Node {
-    let node = Node::start(&pair.url(), Clock::default()).await;
-    node.is_ready().await;
-    node
-}
 
 async fn publish(client: &Client, topic: &str) -> Answer {
     let since = Instant::now();
@@ -35,10 +29,6 @@ async fn is_published(client: &Client, topic: &str, durability: &str) -> i64 {
 async fn put_both(client: &Client) {
     client.put_topic("local", json!({"partitions": 1})).await;
     client.put_topic("both", json!({"partitions": 1, "durability": "replicated"})).await;
-}
-
-async fn high(client: &Client, topic: &str) -> Value {
-    client.read(topic, 0, "from=latest").await.ok()["high_watermark"].take()
 }
 
 /// A publish that waits for the standby is told that nobody knows, and those behind it that
@@ -72,7 +62,7 @@ async fn waiting(pair: &Pair) -> i64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_standby_holds_up_replicated_topics_only() {
     let mut pair = Pair::start().await;
-    let node = node(&pair).await;
+    let node = node_on(&pair).await;
     let client = node.client();
     put_both(&client).await;
     assert_eq!(is_published(&client, "both", "replicated").await, 0);
@@ -125,7 +115,7 @@ async fn without_a_standby_a_replicated_topic_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_is_replicated_from_a_change_on() {
     let pair = Pair::start().await;
-    let node = node(&pair).await;
+    let node = node_on(&pair).await;
     let client = node.client();
     client.put_topic("orders", json!({"partitions": 1})).await;
     is_published(&client, "orders", "local").await;
@@ -143,7 +133,7 @@ async fn a_topic_is_replicated_from_a_change_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_standby_that_is_taken_away_is_never_said_to_hold_anything() {
     let pair = Pair::start().await;
-    let node = node(&pair).await;
+    let node = node_on(&pair).await;
     let client = node.client();
     put_both(&client).await;
     is_published(&client, "both", "replicated").await;
@@ -171,7 +161,7 @@ async fn a_standby_that_is_taken_away_is_never_said_to_hold_anything() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_wait_acknowledges_nothing() {
     let pair = Pair::start().await;
-    let node = node(&pair).await;
+    let node = node_on(&pair).await;
     let client = node.client();
     put_both(&client).await;
     is_published(&client, "both", "replicated").await;

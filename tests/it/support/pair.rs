@@ -231,17 +231,15 @@ impl Pair {
         self.servers[1 - self.primary].signal_all(what);
     }
 
-    /// Stops the process of the standby that receives the WAL: it stays connected and gets
-    /// nothing more.
-    pub fn stop_walreceiver(&self) {
-        let standby = &self.servers[1 - self.primary];
-        let is_receiver = |pid: &u32| {
-            let title = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            String::from_utf8_lossy(&title).contains("walreceiver")
-        };
-        let receiver = standby.processes().into_iter().find(is_receiver).expect("a walreceiver");
-        let pid = Pid::from_raw(receiver.cast_signed()).expect("a process id");
-        kill_process(pid, Signal::STOP).expect("stopped");
+    /// Takes the standby's way to the primary away: it runs and gets nothing more.
+    pub async fn cut_standby(&self) {
+        let url = self.servers[1 - self.primary].url();
+        let mut standby = PgConnection::connect(&url).await.expect("a session with a standby");
+        run(&mut standby, "alter system set primary_conninfo = ''").await;
+        run(&mut standby, "select pg_reload_conf()").await;
+        let sql = "select count(*) from pg_stat_replication";
+        eventually("the standby is cut", async || (self.number(sql).await == 0).then_some(()))
+            .await;
     }
 
     /// Shuts the standby down, in order.
@@ -261,6 +259,18 @@ impl Pair {
     /// Sends every process of the primary a signal.
     pub fn signal_primary(&self, what: Signal) {
         self.servers[self.primary].signal_all(what);
+    }
+
+    /// Lets the processes of the server that is not the primary go on.
+    pub fn wake_old_primary(&self) {
+        self.servers[1 - self.primary].signal_all(Signal::CONT);
+    }
+
+    /// The only value of a query on the server that was the primary before.
+    pub async fn old_number(&self, sql: &str) -> i64 {
+        let query = sqlx::query_scalar(sqlx::AssertSqlSafe(sql.to_owned()));
+        let mut session = self.servers[1 - self.primary].session().await;
+        query.fetch_one(&mut session).await.expect("a number")
     }
 
     /// kill -9 of the whole primary.
