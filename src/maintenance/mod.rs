@@ -47,10 +47,16 @@ async fn keep(duty: Duty, database: Database, lifecycle: Lifecycle) {
     let mut held: Option<Session> = None;
     let mut state = wakes::Pruner::default();
     let mut failing = false;
+    let mut incarnations = database.incarnations();
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
             () = lifecycle.draining() => return,
+        }
+        // The session may still be with a server that a promotion left behind.
+        if incarnations.has_changed().unwrap_or(false) {
+            incarnations.mark_unchanged();
+            (held, state) = (None, wakes::Pruner::default());
         }
         let round = async {
             if held.is_none() {
@@ -64,7 +70,13 @@ async fn keep(duty: Duty, database: Database, lifecycle: Lifecycle) {
             }
         };
         let no_answer = || StoreError::Lost("no answer".to_owned());
-        match timeout(ROUND_TIMEOUT, round).await.unwrap_or_else(|_| Err(no_answer())) {
+        let answered = async {
+            tokio::select! {
+                answer = timeout(ROUND_TIMEOUT, round) => answer.ok(),
+                _ = incarnations.changed() => None,
+            }
+        };
+        match answered.await.unwrap_or_else(|| Err(no_answer())) {
             Ok(()) => failing = false,
             Err(error) => {
                 if !failing {
@@ -72,7 +84,7 @@ async fn keep(duty: Duty, database: Database, lifecycle: Lifecycle) {
                 }
                 failing = true;
                 if error.ends_session() {
-                    held = None;
+                    (held, state) = (None, wakes::Pruner::default());
                 }
             }
         }

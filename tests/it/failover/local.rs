@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use postrider::lifecycle::Lifecycle;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -43,11 +44,11 @@ async fn kill_readers_of_a_local_topic_are_told_of_a_failover() {
     let (read, local) = values(&client, "local", "from=0").await;
     assert_eq!(read, (0..10).collect::<Vec<_>>());
     let (_, both) = values(&client, "both", "from=0").await;
-    let parked = tokio::spawn({
+    let parked = Lifecycle::new().spawn({
         let client = client.clone();
         async move { client.read("local", 0, "from=10&wait=30s").await }
     });
-    let parked_both = tokio::spawn({
+    let parked_both = Lifecycle::new().spawn({
         let client = client.clone();
         async move { client.read("both", 0, "from=5&wait=30s").await }
     });
@@ -101,7 +102,7 @@ async fn kill_a_primary_that_says_nothing_is_left_for_good() {
     let reads: Vec<_> = (0..20)
         .map(|_| {
             let client = client.clone();
-            tokio::spawn(async move { client.read("local", 0, "from=0").await.status })
+            Lifecycle::new().spawn(async move { client.read("local", 0, "from=0").await.status })
         })
         .collect();
     let lost = publish(&client, "local", 1).await;
@@ -116,6 +117,8 @@ async fn kill_a_primary_that_says_nothing_is_left_for_good() {
         assert!([200, 503].contains(&read.await.expect("no panic")));
     }
     assert_eq!(values(&client, "local", "from=0").await.0.last(), Some(&2));
+    let sql = "select count(*) from pg_stat_activity where application_name = 'postrider/duty'";
+    eventually("duties are done here", async || (pair.number(sql).await >= 3).then_some(())).await;
 
     // The old one wakes up and would take writes; to a node it is left behind.
     pair.wake_old_primary();
