@@ -94,5 +94,7 @@ pub const DATABASE_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 pub const WAKE_INTERVAL: Duration = Duration::from_millis(250);
 /// How long other nodes can learn of an append from its wake.
 pub const WAKE_KEPT: Duration = Duration::from_secs(60);
+/// How long a node still takes new requests after it was told to stop.
+pub const LEAVE_TIME: Duration = Duration::from_millis(500);
 /// How long a node goes on serving after it was told to stop.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);

@@ -81,6 +81,9 @@ impl Topology {
 
 impl Drop for Topology {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.logs());
+        }
         self.script("down");
     }
 }
@@ -141,15 +144,18 @@ fn deploy_topology_runs_the_readmes_lines_and_outlives_a_node() {
 /// A call as clients make it: what says that nothing happened and that it may be sent again is
 /// sent again, a few times.
 async fn retried(client: &Client, method: Method, path: &str, body: &serde_json::Value) -> Answer {
+    let mut last = None;
     for _ in 0..4 {
         let request = client.request(method.clone(), path).json(body);
-        let Some(answer) = client.try_send(request).await else { continue };
-        if answer.status < 400 || answer.value()["retryable"] != true {
+        last = client.try_send(request).await;
+        if let Some(answer) =
+            last.take_if(|answer| answer.status < 400 || answer.value()["retryable"] != true)
+        {
             return answer;
         }
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    panic!("{method} {path} is not answered");
+    panic!("{method} {path} is not answered: {last:?}");
 }
 
 /// Nodes leave one after the other while clients go on; nobody is told of a failure.

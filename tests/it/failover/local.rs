@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use postrider::lifecycle::Lifecycle;
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 use super::{high, node_on};
-use crate::support::{Client, Pair, eventually};
+use crate::support::{Answer, Client, Pair, eventually};
 
 async fn publish(client: &Client, topic: &str, value: u32) -> Option<i64> {
     let body = json!({"messages": [{"value": value}]});
@@ -22,6 +23,21 @@ async fn values(client: &Client, topic: &str, query: &str) -> (Vec<u64>, String)
     let messages = page["messages"].as_array().expect("messages");
     let values = messages.iter().map(|message| message["value"].as_u64().expect("a number"));
     (values.collect(), page["log"].as_str().expect("a log").to_owned())
+}
+
+/// A read that waits, asked again where a node says that there is no database.
+fn park(client: &Client, topic: &'static str, query: String) -> JoinHandle<Answer> {
+    let client = client.clone();
+    Lifecycle::new().spawn(async move {
+        for _ in 0..600 {
+            let answer = client.read(topic, 0, &query).await;
+            if answer.status != 503 {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("there is no database for too long");
+    })
 }
 
 /// A local topic loses its end, and grows again with other messages.
@@ -44,14 +60,8 @@ async fn kill_readers_of_a_local_topic_are_told_of_a_failover() {
     let (read, local) = values(&client, "local", "from=0").await;
     assert_eq!(read, (0..10).collect::<Vec<_>>());
     let (_, both) = values(&client, "both", "from=0").await;
-    let parked = Lifecycle::new().spawn({
-        let client = client.clone();
-        async move { client.read("local", 0, "from=10&wait=30s").await }
-    });
-    let parked_both = Lifecycle::new().spawn({
-        let client = client.clone();
-        async move { client.read("both", 0, "from=5&wait=30s").await }
-    });
+    let parked = park(&client, "local", format!("from=10&wait=30s&log={local}"));
+    let parked_both = park(&client, "both", "from=5&wait=30s".to_owned());
 
     pair.kill_primary();
     pair.promote().await;
