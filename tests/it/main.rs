@@ -1,5 +1,6 @@
 //! Everything that is tested from outside the crate, in one binary.
 
+mod advantages;
 mod api;
 mod architecture;
 mod bad_input;
