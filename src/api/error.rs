@@ -42,6 +42,8 @@ pub enum ErrorCode {
     Internal,
     /// A value that the field does not take.
     Invalid,
+    /// The database failed over: offsets of a `local` topic may mean other messages.
+    LogTruncated,
     /// The body cannot be read as what it says it is.
     Malformed,
     /// One message is over its topic's limit.
@@ -64,8 +66,12 @@ pub enum ErrorCode {
     PartitionOutOfRange,
     /// Nobody remembers any more whether this sequence was appended.
     SequenceTooOld,
+    /// The database has no synchronous standby.
+    ReplicationUnavailable,
     /// The database has no space left.
     StorageFull,
+    /// The topic was deleted and made again.
+    TopicRecreated,
     /// A field that the request does not have.
     UnknownField,
     /// A content type or encoding that the route does not read.
@@ -78,7 +84,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// All codes, in alphabetical order of their names.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 31] = [
         Self::AlreadyExists,
         Self::BatchTooLarge,
         Self::BodyDiffers,
@@ -91,6 +97,7 @@ impl ErrorCode {
         Self::InProgress,
         Self::Internal,
         Self::Invalid,
+        Self::LogTruncated,
         Self::Malformed,
         Self::MessageTooLarge,
         Self::MethodNotAllowed,
@@ -101,8 +108,10 @@ impl ErrorCode {
         Self::OutcomeUnknown,
         Self::Overloaded,
         Self::PartitionOutOfRange,
+        Self::ReplicationUnavailable,
         Self::SequenceTooOld,
         Self::StorageFull,
+        Self::TopicRecreated,
         Self::UnknownField,
         Self::UnsupportedMediaType,
         Self::UriTooLong,
@@ -124,6 +133,7 @@ impl ErrorCode {
             Self::InProgress => "in_progress",
             Self::Internal => "internal",
             Self::Invalid => "invalid",
+            Self::LogTruncated => "log_truncated",
             Self::Malformed => "malformed",
             Self::MessageTooLarge => "message_too_large",
             Self::MethodNotAllowed => "method_not_allowed",
@@ -134,8 +144,10 @@ impl ErrorCode {
             Self::OutcomeUnknown => "outcome_unknown",
             Self::Overloaded => "overloaded",
             Self::PartitionOutOfRange => "partition_out_of_range",
+            Self::ReplicationUnavailable => "replication_unavailable",
             Self::SequenceTooOld => "sequence_too_old",
             Self::StorageFull => "storage_full",
+            Self::TopicRecreated => "topic_recreated",
             Self::UnknownField => "unknown_field",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::UriTooLong => "uri_too_long",
@@ -146,7 +158,11 @@ impl ErrorCode {
     /// The HTTP status that carries the code.
     pub fn status(self) -> StatusCode {
         match self {
-            Self::AlreadyExists | Self::InProgress | Self::SequenceTooOld => StatusCode::CONFLICT,
+            Self::AlreadyExists
+            | Self::InProgress
+            | Self::LogTruncated
+            | Self::SequenceTooOld
+            | Self::TopicRecreated => StatusCode::CONFLICT,
             Self::BatchTooLarge | Self::BodyTooLarge | Self::MessageTooLarge => {
                 StatusCode::PAYLOAD_TOO_LARGE
             }
@@ -156,6 +172,7 @@ impl ErrorCode {
             | Self::Draining
             | Self::NotReady
             | Self::Overloaded
+            | Self::ReplicationUnavailable
             | Self::StorageFull => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::BodyDiffers
@@ -185,6 +202,7 @@ impl ErrorCode {
             | Self::InProgress
             | Self::NotReady
             | Self::Overloaded
+            | Self::ReplicationUnavailable
             | Self::StorageFull => true,
             Self::AlreadyExists
             | Self::BatchTooLarge
@@ -193,6 +211,7 @@ impl ErrorCode {
             | Self::HeadTooLarge
             | Self::Internal
             | Self::Invalid
+            | Self::LogTruncated
             | Self::Malformed
             | Self::MessageTooLarge
             | Self::MethodNotAllowed
@@ -202,6 +221,7 @@ impl ErrorCode {
             | Self::OutcomeUnknown
             | Self::PartitionOutOfRange
             | Self::SequenceTooOld
+            | Self::TopicRecreated
             | Self::UnknownField
             | Self::UnsupportedMediaType
             | Self::UriTooLong
@@ -224,6 +244,7 @@ impl ErrorCode {
             | Self::HeadTooLarge
             | Self::InProgress
             | Self::Invalid
+            | Self::LogTruncated
             | Self::Malformed
             | Self::MessageTooLarge
             | Self::MethodNotAllowed
@@ -233,8 +254,10 @@ impl ErrorCode {
             | Self::OffsetOutOfRange
             | Self::Overloaded
             | Self::PartitionOutOfRange
+            | Self::ReplicationUnavailable
             | Self::SequenceTooOld
             | Self::StorageFull
+            | Self::TopicRecreated
             | Self::UnknownField
             | Self::UnsupportedMediaType
             | Self::UriTooLong

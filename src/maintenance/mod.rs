@@ -101,10 +101,16 @@ async fn keep(duty: Duty, log: Log, lifecycle: Lifecycle) {
     let mut memory = Memory::default();
     let mut tried_at = None;
     let mut failing = false;
+    let mut incarnations = log.database().incarnations();
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
             () = lifecycle.draining() => return,
+        }
+        // The session may still be with a server that a promotion left behind.
+        if incarnations.has_changed().unwrap_or(false) {
+            incarnations.mark_unchanged();
+            (held, memory) = (None, Memory::default());
         }
         let round = async {
             if held.is_none() {
@@ -131,8 +137,13 @@ async fn keep(duty: Duty, log: Log, lifecycle: Lifecycle) {
             }
         };
         let no_answer = || StoreError::Lost("no answer".to_owned());
-        let done = timeout(duty.round_timeout(), round).await;
-        match done.unwrap_or_else(|_| Err(no_answer())) {
+        let answered = async {
+            tokio::select! {
+                answer = timeout(duty.round_timeout(), round) => answer.ok(),
+                _ = incarnations.changed() => None,
+            }
+        };
+        match answered.await.unwrap_or_else(|| Err(no_answer())) {
             Ok(()) => failing = false,
             Err(error) => {
                 if !failing {
@@ -140,7 +151,7 @@ async fn keep(duty: Duty, log: Log, lifecycle: Lifecycle) {
                 }
                 failing = true;
                 if error.ends_session() {
-                    held = None;
+                    (held, memory) = (None, Memory::default());
                 }
             }
         }

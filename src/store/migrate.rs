@@ -9,7 +9,7 @@ use crate::model::BucketId;
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// migrations/functions, one function a file, in an order in which each finds what it calls.
-const FUNCTIONS: [&str; 30] = [
+const FUNCTIONS: [&str; 31] = [
     include_str!("../../migrations/functions/segment_end.sql"),
     include_str!("../../migrations/functions/enter_bucket.sql"),
     include_str!("../../migrations/functions/admit.sql"),
@@ -40,6 +40,7 @@ const FUNCTIONS: [&str; 30] = [
     include_str!("../../migrations/functions/messages.sql"),
     include_str!("../../migrations/functions/wakes_since.sql"),
     include_str!("../../migrations/functions/open_wake_slot.sql"),
+    include_str!("../../migrations/functions/log_incarnation.sql"),
 ];
 
 /// Why a database could not be migrated.
