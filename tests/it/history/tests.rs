@@ -1,5 +1,7 @@
 //! The checker against histories made by hand: each promise kept, and each broken in one place.
 
+mod groups;
+
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
@@ -58,7 +60,7 @@ fn good() -> History {
         let last = read((70, 80), partition, From::Earliest, page(partition, 0..end, end));
         reads.push(Read { is_final: true, ..last });
     }
-    History { topics, publishes, reads }
+    History { topics, publishes, reads, ..History::default() }
 }
 
 fn broken(history: &History) -> BTreeSet<Invariant> {
