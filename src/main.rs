@@ -35,6 +35,10 @@ fn run(command: Command) -> Result<(), CliError> {
         Command::Serve(args) => {
             let settings = Settings::resolve(&args)?;
             let workers = workers(&settings);
+            // A huge page is resident though one byte of it is used, and the buffers of a
+            // connection that rests are mostly unused: 12 % of 10,000 parked polls' memory, and
+            // no publish was slower without.
+            let _ = rustix::thread::disable_transparent_huge_pages(true);
             on_runtime(workers, async { app::serve(settings).await.map_err(CliError::from) })
         }
         Command::Migrate(args) => {

@@ -17,7 +17,10 @@ declare
   -- An index on the deadline is no use while the clock is a function call.
   at timestamptz := clock_timestamp();
 begin
-  update groups gr set catalog_seen = greatest(gr.catalog_seen, seen_change)
+  -- Topics mean nothing to a group without members.
+  update groups gr set catalog_seen = case
+    when exists (select from group_members m where m.group_id = of_group) then seen_change
+    else 9223372036854775807 end
   where gr.group_id = of_group returning gr.* into g;
   with gone as (
     delete from assignments a

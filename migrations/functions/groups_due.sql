@@ -35,8 +35,7 @@ begin
   return query select distinct a.group_id, null::bigint from assignments a
     where a.member_id is distinct from a.target_id and a.revoke_deadline is null;
   return query select g.group_id, null::bigint from groups g
-    where g.catalog_seen < newest and g.deleted_at is null
-      and exists (select from group_members m where m.group_id = g.group_id);
+    where g.catalog_seen < newest and g.deleted_at is null;
   return query select null::bigint,
     greatest(0, extract(epoch from least(first_silent, first_deadline) - at) * 1000)::bigint;
 end

@@ -1,10 +1,18 @@
--- Which life of the log this is: it changes when a standby takes over, which may lack the end of
--- what was written before. The timeline is that of the write position: the control file's may lag
--- behind a promotion.
+-- Which history the log is in: the system and its timeline, in hexadecimal. It changes when a
+-- standby is promoted. The timeline comes from the name of the file that is written, since
+-- pg_control_checkpoint() tells the old one until the first checkpoint after a promotion.
 create or replace function postrider.log_incarnation()
-returns text language sql stable
+returns text language plpgsql
 set search_path = postrider, pg_temp
 as $$
-  select (select c.system_identifier::text from pg_control_system() c)
-    || ':' || left(pg_walfile_name(pg_current_wal_lsn()), 8)
+declare
+  system bigint := 0;
+begin
+  begin
+    system := (select s.system_identifier from pg_control_system() s);
+  exception when insufficient_privilege then
+    system := 0;
+  end;
+  return to_hex(system) || '-' || lower(left(pg_walfile_name(pg_current_wal_insert_lsn()), 8));
+end
 $$;

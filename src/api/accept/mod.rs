@@ -2,13 +2,14 @@
 //! connections; hyper's own head timeout also counts the rest between requests and never ends a
 //! connection that sends nothing.
 
+mod connection;
 mod progress;
 mod socket;
 
 use std::{
     convert::Infallible,
-    future::{Future, poll_fn},
-    pin::{Pin, pin},
+    future::Future,
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
@@ -24,7 +25,6 @@ use hyper::{
     body::{Frame, Incoming, SizeHint},
     service::Service,
 };
-use hyper_util::{rt::TokioTimer, server::conn::auto};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -32,7 +32,8 @@ use tokio::{
 };
 
 use self::{
-    progress::{Phase, Progress, Serving, Watch},
+    connection::Driver,
+    progress::{Progress, Serving, Watch},
     socket::{Socket, raw_answer},
 };
 use super::{
@@ -41,10 +42,6 @@ use super::{
 };
 use crate::{lifecycle::Lifecycle, model::limits, telemetry::metrics};
 
-/// HTTP/2 requests at the same time on one connection.
-const STREAMS_MAX: u32 = 256;
-/// How often a silent HTTP/2 client is asked whether it lives, and how long it may think.
-const STREAMS_PING: Duration = Duration::from_secs(20);
 /// Connections over the cap that are told so at the same time; more are closed at once.
 const REFUSALS_MAX: usize = 64;
 /// How long telling one may take.
@@ -95,7 +92,7 @@ pub async fn serve(
     let door = Door {
         shell: Arc::new(Shell::new(router)),
         watch: Watch::new(&settings),
-        builder: Arc::new(builder(&lifecycle)),
+        driver: Arc::new(Driver::new(&lifecycle)),
         refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
         connections_max: settings.connections_max,
         lifecycle,
@@ -120,46 +117,11 @@ fn raise_file_limit() {
     }
 }
 
-type Builder = auto::Builder<Spawner>;
-
-/// hyper's own limit of header fields. Setting it costs an array a request.
-const _: () = assert!(limits::HEAD_FIELDS_MAX == 100);
-
-fn builder(lifecycle: &Lifecycle) -> Builder {
-    let mut builder = auto::Builder::new(Spawner(lifecycle.clone()));
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(None)
-        .max_buf_size(limits::HEAD_BYTES_MAX);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_header_list_size(limits::HEAD_BYTES_MAX as u32)
-        .max_concurrent_streams(STREAMS_MAX)
-        .keep_alive_interval(STREAMS_PING)
-        .keep_alive_timeout(STREAMS_PING);
-    builder
-}
-
-#[derive(Clone, Debug)]
-struct Spawner(Lifecycle);
-
-impl<F> hyper::rt::Executor<F> for Spawner
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    fn execute(&self, task: F) {
-        self.0.spawn(task);
-    }
-}
-
 /// What one listener shares.
 struct Door {
     shell: Arc<Shell>,
     watch: Arc<Watch>,
-    builder: Arc<Builder>,
+    driver: Arc<Driver>,
     refusals: Arc<Semaphore>,
     connections_max: usize,
     lifecycle: Lifecycle,
@@ -203,8 +165,8 @@ impl Door {
         }
         let progress = Arc::clone(&watched.progress);
         let socket = Socket::new(stream, watched, Arc::clone(&self.shell));
-        let (builder, shell) = (Arc::clone(&self.builder), Arc::clone(&self.shell));
-        self.lifecycle.spawn(async move { drive(&builder, socket, shell, progress).await });
+        let service = Serve { shell: Arc::clone(&self.shell), progress: Arc::clone(&progress) };
+        self.lifecycle.spawn(Arc::clone(&self.driver).drive(socket, service, progress));
     }
 
     fn too_many(&self) -> Vec<u8> {
@@ -239,26 +201,6 @@ async fn refuse(mut stream: TcpStream, answer: Vec<u8>) -> std::io::Result<()> {
     let mut thrown_away = [0; 1024];
     while stream.read(&mut thrown_away).await? > 0 {}
     Ok(())
-}
-
-/// Drives one connection to its end.
-async fn drive(builder: &Builder, socket: Socket, shell: Arc<Shell>, progress: Arc<Progress>) {
-    let service = Serve { shell, progress: Arc::clone(&progress) };
-    let mut connection = pin!(builder.serve_connection_with_upgrades(socket, service));
-    let mut is_told = false;
-    poll_fn(|cx| {
-        progress.driven_by(cx.waker());
-        if progress.phase() == Phase::Dead {
-            return Poll::Ready(());
-        }
-        if !is_told && progress.is_draining() {
-            is_told = true;
-            connection.as_mut().graceful_shutdown();
-        }
-        // How a connection ends is the client's affair: resets, half requests, silence.
-        connection.as_mut().poll(cx).map(drop)
-    })
-    .await;
 }
 
 /// Answers the requests of one connection.

@@ -21,9 +21,23 @@ use crate::api::{
 /// How hyper begins an answer to a head that it does not understand.
 const REFUSAL: &[u8] = b"HTTP/1.1 4";
 
+/// What an HTTP/2 connection begins with (RFC 9113, section 3.4).
+const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What a client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Http1,
+    Http2,
+}
+
 pub(super) struct Socket {
     stream: TokioIo<TcpStream>,
     watched: Watched,
+    /// The first bytes, which told the protocol and which hyper has not been given yet.
+    first: [u8; PREFACE.len()],
+    first_len: u8,
+    protocol: Option<Protocol>,
     shell: Arc<Shell>,
     /// Part of an answer is written and its rest is not.
     is_mid_write: bool,
@@ -31,7 +45,59 @@ pub(super) struct Socket {
 
 impl Socket {
     pub(super) fn new(stream: TcpStream, watched: Watched, shell: Arc<Shell>) -> Self {
-        Self { stream: TokioIo::new(stream), watched, shell, is_mid_write: false }
+        Self {
+            stream: TokioIo::new(stream),
+            watched,
+            first: [0; PREFACE.len()],
+            first_len: 0,
+            protocol: None,
+            shell,
+            is_mid_write: false,
+        }
+    }
+
+    /// What the client speaks, once its first bytes have come.
+    pub(super) fn protocol(&self) -> Option<Protocol> {
+        self.protocol
+    }
+
+    /// Reads until the first bytes differ from the preface or are all of it. An end or an error
+    /// here is for hyper to find again.
+    fn poll_protocol(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Protocol>> {
+        loop {
+            let have = usize::from(self.first_len);
+            if have > 0 && self.first[..have] != PREFACE[..have] {
+                return Poll::Ready(Ok(Protocol::Http1));
+            }
+            if have == PREFACE.len() {
+                return Poll::Ready(Ok(Protocol::Http2));
+            }
+            let mut more = [0; PREFACE.len()];
+            let mut buf = ReadBuf::new(&mut more[have..]);
+            ready!(self.poll_stream(cx, buf.unfilled()))?;
+            let taken = buf.filled().len();
+            if taken == 0 {
+                return Poll::Ready(Ok(Protocol::Http1));
+            }
+            self.first[have..have + taken].copy_from_slice(&more[have..have + taken]);
+            self.first_len += taken as u8;
+        }
+    }
+
+    fn poll_stream(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        if matches!(self.watched.progress.phase(), Phase::HeadLate | Phase::Dead) {
+            return Poll::Ready(Err(self.late()));
+        }
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        if self.watched.progress.received() {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Ready(Err(self.late()))
+        }
     }
 
     fn say(&mut self, problem: &Problem) {
@@ -70,6 +136,15 @@ impl Socket {
         io::ErrorKind::TimedOut.into()
     }
 
+    /// Whether the client has closed its side while a handler is at work. hyper would find out by
+    /// reading, for which it takes a second buffer of 16 KiB per connection that waits; one byte
+    /// on the stack tells as much. hyper flushes each time the connection's task is woken.
+    fn is_gone(&self, cx: &mut Context<'_>) -> bool {
+        let mut byte = [0];
+        let peeked = self.stream.inner().poll_peek(cx, &mut tokio::io::ReadBuf::new(&mut byte));
+        matches!(peeked, Poll::Ready(Ok(0) | Err(_)))
+    }
+
     fn wrote(&mut self, polled: &Poll<io::Result<usize>>, offered: usize) {
         self.watched.progress.wrote(polled.is_pending());
         if let Poll::Ready(Ok(taken)) = polled {
@@ -82,16 +157,27 @@ impl Read for Socket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
+        mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        if matches!(self.watched.progress.phase(), Phase::HeadLate | Phase::Dead) {
-            return Poll::Ready(Err(self.late()));
+        if self.protocol.is_none() {
+            let protocol = ready!(self.poll_protocol(cx))?;
+            self.protocol = Some(protocol);
+            if protocol == Protocol::Http2 {
+                // Ends what would have served HTTP/1; the socket goes on.
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
         }
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        if self.watched.progress.received() {
-            Poll::Ready(Ok(()))
-        } else {
-            Poll::Ready(Err(self.late()))
+        let first = usize::from(self.first_len);
+        if first == 0 {
+            return self.poll_stream(cx, buf);
+        }
+        // hyper offers 8 KiB to begin with. What follows the first bytes comes along, else hyper
+        // would make its buffer larger for it.
+        buf.put_slice(&self.first[..first]);
+        self.first_len = 0;
+        match self.poll_stream(cx, buf) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(())),
         }
     }
 }
@@ -133,10 +219,17 @@ impl Write for Socket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.watched.progress.phase() == Phase::ServingLong && self.is_gone(cx) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.protocol == Some(Protocol::Http2) && self.first_len > 0 {
+            // What would have served HTTP/1 ends, not the socket.
+            return Poll::Ready(Ok(()));
+        }
         ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
         if !self.watched.progress.is_lingering() {
             return Poll::Ready(Ok(()));

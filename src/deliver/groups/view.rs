@@ -105,6 +105,9 @@ pub(super) struct Watched {
 #[derive(Debug, Default)]
 struct State {
     view: Option<Arc<View>>,
+    /// The version of the last view, kept when that does not count any more: those who wait are
+    /// woken when the group's is another.
+    version: Option<i64>,
     /// When a look at the database began that found it as it is.
     seen: Option<Instant>,
     /// How often it was invalidated: what was read before does not count after.
@@ -223,6 +226,7 @@ impl Groups {
             let view = Arc::new(View::new(rows?.ok_or(GroupError::NoGroup)?));
             let mut state = unlocked(&kept.state);
             if state.changes == changes {
+                state.version = Some(view.version);
                 state.view = Some(Arc::clone(&view));
                 state.seen = Some(seen);
             }

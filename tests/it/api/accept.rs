@@ -291,3 +291,37 @@ async fn http2_is_spoken_and_an_unused_connection_is_closed() {
     let _ = soon(client.stream.read_to_end(&mut rest)).await;
     assert!(!rest.starts_with(b"HTTP/1.1"), "{}", String::from_utf8_lossy(&rest));
 }
+
+#[tokio::test]
+async fn a_client_that_leaves_ends_its_handler() {
+    let node = Node::start(AcceptSettings::default(), Bodies::default()).await;
+    let mut client = node.connect().await;
+    client.send(get_of("/wait")).await;
+    soon(node.shared.entered.acquire()).await.expect("open").forget();
+    drop(client);
+    soon(node.shared.dropped.acquire()).await.expect("open").forget();
+}
+
+#[tokio::test]
+async fn first_bytes_may_come_one_by_one() {
+    let node = Node::start(AcceptSettings::default(), Bodies::default()).await;
+    let mut client = node.connect().await;
+    for byte in get_of("/healthz").as_bytes() {
+        client.send([*byte]).await;
+    }
+    assert_eq!(client.answer().await.expect("an answer").status, 200);
+    let mut client = Client { stream: TcpStream::connect(node.address).await.expect("it listens") };
+    client.stream.set_nodelay(true).expect("a socket");
+    for byte in
+        [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat()
+    {
+        client.send([byte]).await;
+    }
+    let mut frame = [0; 9];
+    soon(client.stream.read_exact(&mut frame)).await.expect("a frame");
+    assert_eq!(frame[3], 4, "the first frame is SETTINGS");
+    // What begins like the preface and is not it.
+    let mut client = node.connect().await;
+    client.send("PRI /healthz HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert_eq!(client.answer().await.expect("an answer").status, 405);
+}

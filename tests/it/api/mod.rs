@@ -49,7 +49,7 @@ struct Shared {
     entered: Arc<Semaphore>,
     /// Handlers that wait may go on.
     gate: Arc<Semaphore>,
-    /// Large answers that were dropped.
+    /// Large answers, and handlers that wait, that ended.
     dropped: Arc<Semaphore>,
     /// Bodies that handlers were given.
     taken: Arc<Semaphore>,
@@ -113,6 +113,7 @@ async fn take(State(shared): State<Shared>, body: ReadBody) -> String {
 }
 
 async fn wait(State(shared): State<Shared>) -> &'static str {
+    let _ends = Large(Arc::clone(&shared.dropped), Vec::new());
     shared.entered.add_permits(1);
     let passed = shared.gate.acquire().await.expect("the gate is never closed");
     passed.forget();

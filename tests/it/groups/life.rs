@@ -5,8 +5,12 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use serde_json::json;
 
-use super::{fill, look, one, orders, park, stop, two};
-use crate::support::{Member, group::places, soon};
+use super::{fill, look, one, orders, park, stop, two, unpark};
+use crate::support::{
+    Member,
+    group::{places, revoked},
+    soon,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_joins_reads_commits_and_the_next_goes_on_there() {
@@ -134,5 +138,41 @@ async fn many_partitions_share_one_poll_and_none_is_forgotten() {
         }
     }
     assert_eq!(next, [50; 6]);
+    node.stop().await.expect("stops");
+}
+
+/// 100 groups of 50 idle members are to cost next to nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn polls_that_find_nothing_ask_the_database_nothing() {
+    const MEMBERS: usize = 60;
+    let (database, node, client) = one().await;
+    client.put_topic("orders", json!({"partitions": MEMBERS})).await;
+    let mut members = Vec::new();
+    for number in 0..MEMBERS {
+        let body = json!({"topics": ["orders"], "session_timeout": "3s"});
+        members.push(Member::join(&client, &format!("g{}", number % 6), body).await);
+    }
+    let asked = async || {
+        let sql = "select xact_commit from pg_stat_database where datname = current_database()";
+        database.number(sql).await
+    };
+    let mut before = 0;
+    for round in 0..9 {
+        if round == 4 {
+            before = asked().await;
+        }
+        let polls: Vec<_> =
+            members.iter().map(|member| park(member, json!({"wait": "1s"}))).collect();
+        for (member, poll) in members.iter_mut().zip(polls) {
+            let told = unpark(member, poll).await;
+            let revoked = revoked(&told);
+            if revoked != json!([]) {
+                member.poll(json!({"max": 0, "revoked": revoked})).await;
+            }
+        }
+    }
+    let asked = asked().await - before;
+    // Wakes, changes, versions, beats and duties take some 30 a second; the polls were 300.
+    assert!(asked < 250, "{asked} transactions");
     node.stop().await.expect("stops");
 }
