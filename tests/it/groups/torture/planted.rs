@@ -110,7 +110,7 @@ impl Planted {
     }
 
     /// The bug is found within [`TRIES`].
-    async fn is_caught(self, wanted: Invariant) {
+    async fn catches(self, wanted: Invariant) {
         for round in 1..=TRIES {
             let (found, extent) = self.run(round, false).await;
             let named = found.iter().filter(|violation| violation.invariant == wanted);
@@ -135,7 +135,7 @@ async fn torture_planted_epoch_check_in_the_statement_of_the_lock_is_caught() {
     let locked = format!("select a.* into standing from (select {lock} offset 0) l, assignments a");
     let commit = with(&commit, "select * into standing from assignments a", &locked);
     planted.database.run(&commit).await;
-    planted.is_caught(Invariant::L9).await;
+    planted.catches(Invariant::L9).await;
 }
 
 /// Where a member stands is in its cursor alone: a node that does not look at it reads on from the
@@ -143,7 +143,7 @@ async fn torture_planted_epoch_check_in_the_statement_of_the_lock_is_caught() {
 #[tokio::test(flavor = "multi_thread")]
 async fn torture_planted_cursor_that_is_ignored_is_caught() {
     let planted = Planted { sends_cursor: false, ..Planted::new().await };
-    planted.is_caught(Invariant::L11).await;
+    planted.catches(Invariant::L11).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,7 +151,7 @@ async fn torture_planted_start_behind_the_committed_offset_is_caught() {
     let planted = Planted::new().await;
     let skips = with(COMMITTED, "select o.next_offset from", "select o.next_offset + 1 from");
     planted.database.run(&skips).await;
-    planted.is_caught(Invariant::L9).await;
+    planted.catches(Invariant::L9).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -160,5 +160,5 @@ async fn torture_planted_owner_under_the_epoch_of_the_last_one_is_caught() {
     let keeps = "revoke_deadline = null, epoch = new_epoch,";
     let keeps = with(CONFIRM, keeps, "revoke_deadline = null, epoch = a.epoch,");
     planted.database.run(&keeps).await;
-    planted.is_caught(Invariant::L10).await;
+    planted.catches(Invariant::L10).await;
 }
