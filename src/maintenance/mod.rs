@@ -3,6 +3,7 @@
 //! a direct session, and moves on when that node goes.
 
 mod buckets;
+mod claims;
 mod freeze;
 mod node;
 mod outbox;
@@ -28,6 +29,7 @@ enum Duty {
     Buckets,
     Drops,
     Wakes,
+    Claims,
     Retention,
     Freeze,
     /// One for each shard.
@@ -41,6 +43,7 @@ impl Duty {
             Self::Buckets => 1,
             Self::Drops => 2,
             Self::Wakes => 3,
+            Self::Claims => 4,
             Self::Retention => 10,
             Self::Freeze => 11,
             Self::Outbox(shard) => 20 + i64::from(shard),
@@ -70,6 +73,7 @@ impl Duty {
 #[derive(Debug, Default)]
 struct Memory {
     wakes: wakes::Pruner,
+    claims: claims::Pruner,
     retention: retention::Retention,
     freeze: freeze::Freezer,
     outbox: outbox::Drainer,
@@ -81,7 +85,8 @@ const TAKE_EVERY: Duration = Duration::from_millis(900);
 /// Starts every duty. They end when the node stops.
 pub fn start(log: &Log, lifecycle: &Lifecycle) {
     let shards = (0..store::outbox::SHARDS).map(Duty::Outbox);
-    let duties = [Duty::Buckets, Duty::Drops, Duty::Wakes, Duty::Retention, Duty::Freeze];
+    let duties =
+        [Duty::Buckets, Duty::Drops, Duty::Wakes, Duty::Claims, Duty::Retention, Duty::Freeze];
     for duty in duties.into_iter().chain(shards) {
         lifecycle.spawn(keep(duty, log.clone(), lifecycle.clone()));
     }
@@ -96,10 +101,16 @@ async fn keep(duty: Duty, log: Log, lifecycle: Lifecycle) {
     let mut memory = Memory::default();
     let mut tried_at = None;
     let mut failing = false;
+    let mut incarnations = log.database().incarnations();
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
             () = lifecycle.draining() => return,
+        }
+        // The session may still be with a server that a promotion left behind.
+        if incarnations.has_changed().unwrap_or(false) {
+            incarnations.mark_unchanged();
+            (held, memory) = (None, Memory::default());
         }
         let round = async {
             if held.is_none() {
@@ -115,6 +126,7 @@ async fn keep(duty: Duty, log: Log, lifecycle: Lifecycle) {
                 Duty::Buckets => buckets::roll(session).await,
                 Duty::Drops => buckets::drop_expired(session).await,
                 Duty::Wakes => memory.wakes.prune(session).await,
+                Duty::Claims => memory.claims.prune(session).await,
                 Duty::Retention => memory.retention.round(session).await,
                 Duty::Outbox(shard) => memory.outbox.round(session, &log, shard).await,
                 // It may last for hours, and can be ended at any moment.
@@ -125,8 +137,13 @@ async fn keep(duty: Duty, log: Log, lifecycle: Lifecycle) {
             }
         };
         let no_answer = || StoreError::Lost("no answer".to_owned());
-        let done = timeout(duty.round_timeout(), round).await;
-        match done.unwrap_or_else(|_| Err(no_answer())) {
+        let answered = async {
+            tokio::select! {
+                answer = timeout(duty.round_timeout(), round) => answer.ok(),
+                _ = incarnations.changed() => None,
+            }
+        };
+        match answered.await.unwrap_or_else(|| Err(no_answer())) {
             Ok(()) => failing = false,
             Err(error) => {
                 if !failing {
@@ -134,7 +151,7 @@ async fn keep(duty: Duty, log: Log, lifecycle: Lifecycle) {
                 }
                 failing = true;
                 if error.ends_session() {
-                    held = None;
+                    (held, memory) = (None, Memory::default());
                 }
             }
         }

@@ -9,9 +9,13 @@ use crate::model::BucketId;
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// migrations/functions, one function a file, in an order in which each finds what it calls.
-const FUNCTIONS: [&str; 26] = [
+const FUNCTIONS: [&str; 31] = [
     include_str!("../../migrations/functions/segment_end.sql"),
     include_str!("../../migrations/functions/enter_bucket.sql"),
+    include_str!("../../migrations/functions/admit.sql"),
+    include_str!("../../migrations/functions/prune_marks.sql"),
+    include_str!("../../migrations/functions/standing_mark.sql"),
+    include_str!("../../migrations/functions/standing_key.sql"),
     include_str!("../../migrations/functions/partition_low.sql"),
     include_str!("../../migrations/functions/watermarks.sql"),
     include_str!("../../migrations/functions/offset_at.sql"),
@@ -36,6 +40,7 @@ const FUNCTIONS: [&str; 26] = [
     include_str!("../../migrations/functions/messages.sql"),
     include_str!("../../migrations/functions/wakes_since.sql"),
     include_str!("../../migrations/functions/open_wake_slot.sql"),
+    include_str!("../../migrations/functions/log_incarnation.sql"),
 ];
 
 /// Why a database could not be migrated.
@@ -103,6 +108,18 @@ async fn install_functions(conn: &mut PgConnection) -> Result<(), MigrateError> 
         sqlx::query_as("select bucket_id, retention_class from postrider.buckets")
             .fetch_all(&mut *tx)
             .await?;
+    // Under another signature they would stand beside the new ones, and calls be ambiguous.
+    let old: Vec<String> = sqlx::query_scalar(
+        "select p.oid::regprocedure::text from pg_proc p
+         where p.pronamespace = 'postrider'::regnamespace
+           and p.proname ~ '^(append|read)_[0-9]+$'",
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    for function in old {
+        let drop = format!("drop function {function}");
+        sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut *tx).await?;
+    }
     for (bucket, class) in buckets {
         let sql = buckets::functions_of(BucketId(bucket), class);
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *tx).await?;

@@ -2,6 +2,7 @@
 
 pub mod docs;
 pub mod limits;
+mod log_token;
 pub mod messages;
 mod ndjson;
 pub mod ops;

@@ -5,6 +5,7 @@ mod client;
 mod database;
 mod load;
 mod node;
+mod pair;
 mod process;
 mod server;
 
@@ -14,6 +15,7 @@ pub use client::{Answer, Client};
 pub use database::TestDatabase;
 pub use load::Load;
 pub use node::Node;
+pub use pair::Pair;
 pub use process::Process;
 pub use server::OwnServer;
 
