@@ -53,10 +53,10 @@ impl Duty {
         }
     }
 
-    /// Between two rounds. Others wait for what SQL publishers left.
+    /// Between two rounds. Readers wait for what SQL publishers left.
     fn interval(self) -> Duration {
         match self {
-            Self::Outbox(_) => Duration::from_millis(100),
+            Self::Outbox(_) => Duration::from_millis(50),
             _ => Duration::from_secs(1),
         }
     }
