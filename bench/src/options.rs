@@ -51,6 +51,8 @@ pub enum Row {
     Batches,
     /// Single publishes beside the echo.
     Singles,
+    /// Idempotent single publishes beside plain ones.
+    Idempotent,
     /// Single publishes and batches beside durable-streams.
     Streams,
     /// One client and eight beside direct appends.
@@ -82,7 +84,7 @@ impl Options {
     pub fn check(&self) -> Result<()> {
         let own = [Row::Batches, Row::Streams, Row::Latency, Row::Wake, Row::Held, Row::Idle];
         if self.url.is_some() && own.iter().any(|row| self.wants(*row)) {
-            bail!("with --url only `singles` and `backlog` can be measured");
+            bail!("with --url only `singles`, `idempotent` and `backlog` can be measured");
         }
         Ok(())
     }

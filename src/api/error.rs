@@ -8,9 +8,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-pub use body::ProblemBody;
-use serde::Serialize;
-use utoipa::ToSchema;
+pub use body::{Effect, FieldError, ProblemBody};
 
 use crate::store::{StoreError, error::Refusal};
 
@@ -24,6 +22,8 @@ pub enum ErrorCode {
     AlreadyExists,
     /// More messages in one request than a batch may hold.
     BatchTooLarge,
+    /// The sequence or key came before, with another body.
+    BodyDiffers,
     /// The request body is over its limit, before or after decoding.
     BodyTooLarge,
     /// The body did not arrive in time.
@@ -36,6 +36,8 @@ pub enum ErrorCode {
     HeadTimeout,
     /// The head of a request has too many bytes or fields.
     HeadTooLarge,
+    /// A request with the same `Idempotency-Key` is running.
+    InProgress,
     /// Something failed that should not have; the log of the node has more.
     Internal,
     /// A value that the field does not take.
@@ -62,6 +64,8 @@ pub enum ErrorCode {
     Overloaded,
     /// The topic has no partition of that number.
     PartitionOutOfRange,
+    /// Nobody remembers any more whether this sequence was appended.
+    SequenceTooOld,
     /// The database has no synchronous standby.
     ReplicationUnavailable,
     /// The database has no space left.
@@ -74,29 +78,23 @@ pub enum ErrorCode {
     UnsupportedMediaType,
     /// The request target is too long.
     UriTooLong,
-}
-
-/// Whether a failed request may have changed something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Effect {
-    /// Nothing happened.
-    None,
-    /// It may have happened.
-    Unknown,
+    /// The next offset of the partition is not the expected one.
+    WrongOffset,
 }
 
 impl ErrorCode {
     /// All codes, in alphabetical order of their names.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 31] = [
         Self::AlreadyExists,
         Self::BatchTooLarge,
+        Self::BodyDiffers,
         Self::BodyTimeout,
         Self::BodyTooLarge,
         Self::DatabaseUnavailable,
         Self::Draining,
         Self::HeadTimeout,
         Self::HeadTooLarge,
+        Self::InProgress,
         Self::Internal,
         Self::Invalid,
         Self::LogTruncated,
@@ -111,11 +109,13 @@ impl ErrorCode {
         Self::Overloaded,
         Self::PartitionOutOfRange,
         Self::ReplicationUnavailable,
+        Self::SequenceTooOld,
         Self::StorageFull,
         Self::TopicRecreated,
         Self::UnknownField,
         Self::UnsupportedMediaType,
         Self::UriTooLong,
+        Self::WrongOffset,
     ];
 
     /// The code as it is written.
@@ -123,12 +123,14 @@ impl ErrorCode {
         match self {
             Self::AlreadyExists => "already_exists",
             Self::BatchTooLarge => "batch_too_large",
+            Self::BodyDiffers => "body_differs",
             Self::BodyTimeout => "body_timeout",
             Self::BodyTooLarge => "body_too_large",
             Self::DatabaseUnavailable => "database_unavailable",
             Self::Draining => "draining",
             Self::HeadTimeout => "head_timeout",
             Self::HeadTooLarge => "head_too_large",
+            Self::InProgress => "in_progress",
             Self::Internal => "internal",
             Self::Invalid => "invalid",
             Self::LogTruncated => "log_truncated",
@@ -143,18 +145,24 @@ impl ErrorCode {
             Self::Overloaded => "overloaded",
             Self::PartitionOutOfRange => "partition_out_of_range",
             Self::ReplicationUnavailable => "replication_unavailable",
+            Self::SequenceTooOld => "sequence_too_old",
             Self::StorageFull => "storage_full",
             Self::TopicRecreated => "topic_recreated",
             Self::UnknownField => "unknown_field",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::UriTooLong => "uri_too_long",
+            Self::WrongOffset => "wrong_offset",
         }
     }
 
     /// The HTTP status that carries the code.
     pub fn status(self) -> StatusCode {
         match self {
-            Self::AlreadyExists | Self::LogTruncated | Self::TopicRecreated => StatusCode::CONFLICT,
+            Self::AlreadyExists
+            | Self::InProgress
+            | Self::LogTruncated
+            | Self::SequenceTooOld
+            | Self::TopicRecreated => StatusCode::CONFLICT,
             Self::BatchTooLarge | Self::BodyTooLarge | Self::MessageTooLarge => {
                 StatusCode::PAYLOAD_TOO_LARGE
             }
@@ -167,7 +175,8 @@ impl ErrorCode {
             | Self::ReplicationUnavailable
             | Self::StorageFull => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Invalid
+            Self::BodyDiffers
+            | Self::Invalid
             | Self::NotYetSupported
             | Self::OffsetOutOfRange
             | Self::PartitionOutOfRange
@@ -178,6 +187,7 @@ impl ErrorCode {
             Self::OutcomeUnknown => StatusCode::GATEWAY_TIMEOUT,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::WrongOffset => StatusCode::PRECONDITION_FAILED,
         }
     }
 
@@ -189,12 +199,14 @@ impl ErrorCode {
             | Self::DatabaseUnavailable
             | Self::Draining
             | Self::HeadTimeout
+            | Self::InProgress
             | Self::NotReady
             | Self::Overloaded
             | Self::ReplicationUnavailable
             | Self::StorageFull => true,
             Self::AlreadyExists
             | Self::BatchTooLarge
+            | Self::BodyDiffers
             | Self::BodyTooLarge
             | Self::HeadTooLarge
             | Self::Internal
@@ -208,10 +220,12 @@ impl ErrorCode {
             | Self::OffsetOutOfRange
             | Self::OutcomeUnknown
             | Self::PartitionOutOfRange
+            | Self::SequenceTooOld
             | Self::TopicRecreated
             | Self::UnknownField
             | Self::UnsupportedMediaType
-            | Self::UriTooLong => false,
+            | Self::UriTooLong
+            | Self::WrongOffset => false,
         }
     }
 
@@ -221,12 +235,14 @@ impl ErrorCode {
             Self::Internal | Self::OutcomeUnknown => Effect::Unknown,
             Self::AlreadyExists
             | Self::BatchTooLarge
+            | Self::BodyDiffers
             | Self::BodyTimeout
             | Self::BodyTooLarge
             | Self::DatabaseUnavailable
             | Self::Draining
             | Self::HeadTimeout
             | Self::HeadTooLarge
+            | Self::InProgress
             | Self::Invalid
             | Self::LogTruncated
             | Self::Malformed
@@ -239,11 +255,13 @@ impl ErrorCode {
             | Self::Overloaded
             | Self::PartitionOutOfRange
             | Self::ReplicationUnavailable
+            | Self::SequenceTooOld
             | Self::StorageFull
             | Self::TopicRecreated
             | Self::UnknownField
             | Self::UnsupportedMediaType
-            | Self::UriTooLong => Effect::None,
+            | Self::UriTooLong
+            | Self::WrongOffset => Effect::None,
         }
     }
 
@@ -251,15 +269,6 @@ impl ErrorCode {
     pub(super) fn retry_after_s(self) -> Option<u32> {
         (self.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(1)
     }
-}
-
-/// One thing that is wrong with a request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub struct FieldError {
-    /// Where, as a JSON pointer (RFC 6901) into the body: `/messages/3/value`.
-    pub pointer: String,
-    /// What is wrong there.
-    pub detail: String,
 }
 
 /// An error on its way to the client. The request's id is filled in by the layer that knows it.
@@ -273,12 +282,15 @@ pub struct Problem {
     pub errors: Vec<FieldError>,
     /// Facts that belong to the code, such as both watermarks of `offset_out_of_range`.
     pub facts: serde_json::Map<String, serde_json::Value>,
+    /// Whether a repeat of the request is known as one: then an unknown outcome is no risk.
+    pub is_repeatable: bool,
 }
 
 impl Problem {
     /// An error of `code` that says `detail`.
     pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), errors: Vec::new(), facts: serde_json::Map::new() }
+        let (errors, facts) = (Vec::new(), serde_json::Map::new());
+        Self { code, detail: detail.into(), errors, facts, is_repeatable: false }
     }
 
     /// Names the field that is wrong.
@@ -293,6 +305,13 @@ impl Problem {
     #[must_use]
     pub fn fact(mut self, name: &str, value: impl Into<serde_json::Value>) -> Self {
         self.facts.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Says whether a repeat of the request is known as one.
+    #[must_use]
+    pub fn repeatable(mut self, is_repeatable: bool) -> Self {
+        self.is_repeatable = is_repeatable;
         self
     }
 
@@ -344,6 +363,11 @@ impl Problem {
         Self::new(ErrorCode::NotYetSupported, format!("{what} is not supported yet"))
     }
 
+    fn is_retryable(&self) -> bool {
+        let is_known = self.is_repeatable && self.code == ErrorCode::OutcomeUnknown;
+        is_known || self.code.is_retryable()
+    }
+
     /// The body of the answer.
     pub fn body(&self, request_id: &str) -> ProblemBody {
         let status = self.code.status();
@@ -353,7 +377,7 @@ impl Problem {
             status: status.as_u16(),
             detail: self.detail.clone(),
             code: self.code.as_str(),
-            retryable: self.code.is_retryable(),
+            retryable: self.is_retryable(),
             effect: self.code.effect(),
             request_id: request_id.to_owned(),
             errors: self.errors.clone(),

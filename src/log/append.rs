@@ -2,7 +2,7 @@
 
 use tokio::{
     sync::watch,
-    time::{Duration, Instant, sleep},
+    time::{Duration, Instant, sleep, timeout},
 };
 
 use super::{
@@ -17,6 +17,7 @@ use crate::{
     store::{
         self, Incarnation, Session, StoreError,
         append::{AppendStatement, Flush, Outcome},
+        claims::{ClaimKey, Claims, Standing},
         error::Refusal,
     },
 };
@@ -26,6 +27,8 @@ const TRIES: usize = 20;
 /// Between two such tries; a bucket is rolled in a few of them.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// How long the answer to a repeat may be looked for: others wait behind it.
+const STANDING_MAX: Duration = Duration::from_secs(1);
 /// A session that rested for longer is asked whether it lives before a flush is sent over it: of
 /// one that died with its server the outcome would have to be called unknown.
 const SESSION_REST_MAX: Duration = Duration::from_secs(1);
@@ -41,6 +44,10 @@ pub struct Append {
     pub counts: Vec<i32>,
     /// Their record batches.
     pub records: Vec<Vec<u8>>,
+    /// The offset that each expects, -1 for none; `None` where no partition does.
+    pub expects: Option<Vec<i64>>,
+    /// What no other commit may have; `None` where nothing is claimed.
+    pub claims: Option<Claims>,
     /// In which incarnation of the log the partitions were looked up.
     pub incarnation: Option<Incarnation>,
 }
@@ -64,9 +71,9 @@ pub enum AppendError {
     /// It was not appended: the server names no synchronous standby that could hold it.
     #[error("the database has no synchronous standby")]
     NoStandby,
-    /// It was not appended, because of these partitions.
-    #[error("partitions are in the way of an append")]
-    Partitions(Vec<(PartitionId, Outcome)>),
+    /// It was not appended, because of these partitions and claims.
+    #[error("an append is refused for some of its requests")]
+    InTheWay(Vec<(PartitionId, Outcome)>),
 }
 
 /// Where the messages of a flush stand, one entry a partition in any order: partition, offset of
@@ -152,7 +159,11 @@ impl Appender {
                     appended.push((partition, base_offset, appended_ms));
                 }
                 Outcome::NotOpen | Outcome::Stale => stale = true,
-                Outcome::Gone | Outcome::Moved | Outcome::WrongOffset { .. } => {
+                Outcome::Gone
+                | Outcome::Moved
+                | Outcome::WrongOffset { .. }
+                | Outcome::Claimed(_)
+                | Outcome::TooOld(_) => {
                     in_the_way.push((partition, outcome));
                 }
             }
@@ -164,7 +175,38 @@ impl Appender {
         if in_the_way.is_empty() {
             return Some(Ok(appended));
         }
-        Some(Err(AppendError::Partitions(in_the_way)))
+        Some(Err(AppendError::InTheWay(in_the_way)))
+    }
+
+    /// What stands of a claim that was met by the last append. Where acknowledgements wait for a
+    /// standby, `covered` makes this one wait too: whoever wrote the claim may not have waited.
+    pub async fn standing(
+        &mut self,
+        key: &ClaimKey,
+        covered: bool,
+    ) -> Result<Option<Standing>, StoreError> {
+        let asked = timeout(STANDING_MAX, self.try_standing(key, covered)).await;
+        let asked = asked.unwrap_or_else(|_| Err(StoreError::Lost("no answer".to_owned())));
+        if asked.as_ref().is_err_and(StoreError::ends_session) {
+            self.forget_session();
+        }
+        asked
+    }
+
+    async fn try_standing(
+        &mut self,
+        key: &ClaimKey,
+        covered: bool,
+    ) -> Result<Option<Standing>, StoreError> {
+        self.try_prepare().await?;
+        let lost = || StoreError::Unreachable("no session".to_owned());
+        let session = self.session.as_mut().ok_or_else(lost)?;
+        let standing = store::claims::find(session, key).await?;
+        if covered && standing.is_some() {
+            let confirmed = self.log.confirm_replicated().await;
+            confirmed.map_err(|error| StoreError::Unreachable(error.to_string()))?;
+        }
+        Ok(standing)
     }
 
     async fn flush_once(
@@ -179,6 +221,8 @@ impl Appender {
             partitions: &append.partitions,
             counts: &append.counts,
             records: &append.records,
+            expects: append.expects.as_deref(),
+            claims: append.claims.as_ref(),
             slot: *slot,
             wake: *wake,
         };

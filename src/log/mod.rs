@@ -113,6 +113,11 @@ impl Log {
         &self.shared.database
     }
 
+    /// Whether this node is about to stop.
+    pub fn is_draining(&self) -> bool {
+        self.shared.lifecycle.is_draining()
+    }
+
     /// What is known under the incarnation as it is now; what was known under another one is
     /// forgotten here, and its readers look again.
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -123,7 +128,7 @@ impl Log {
             known.incarnation = incarnation;
             for (_, partition) in known.partitions.drain() {
                 self.shared.tails.release(&partition);
-                partition.signal();
+                partition.low_moved();
             }
         }
         known
@@ -173,11 +178,21 @@ impl Log {
         }
     }
 
+    /// Makes readers of these partitions look again, in the database: low watermarks have moved.
+    fn lows_moved(&self, ids: impl IntoIterator<Item = PartitionId>) {
+        for id in ids {
+            let partition = self.lock().partitions.get(&id).cloned();
+            if let Some(partition) = partition {
+                partition.low_moved();
+            }
+        }
+    }
+
     /// Makes every reader look again.
     pub fn wake_all(&self) {
         let all: Vec<_> = self.lock().partitions.values().cloned().collect();
         for partition in all {
-            partition.signal();
+            partition.low_moved();
         }
     }
 

@@ -29,6 +29,16 @@ impl Drop for Parked {
     }
 }
 
+/// A low watermark that a waiting read has in hand.
+#[derive(Clone, Copy)]
+struct Low {
+    offset: i64,
+    /// How often it had moved when it was read.
+    moves: u64,
+    /// Whether it was read since the wait began, not remembered from before.
+    is_read: bool,
+}
+
 /// Waits shorter than this are not left to the wakes of other nodes.
 const LOOKS_IN_A_WAIT: u32 = 4;
 
@@ -60,12 +70,17 @@ impl Log {
             // Another one when the log has another incarnation.
             let partition = self.partition(id);
             let watch = partition.watch();
+            let moves = partition.low_moves();
             let remembered = watch.remembered().filter(|seen| may_rest && seen.high == from);
             let page = match remembered {
                 Some(watermarks) => Page { batches: Vec::new(), watermarks },
-                None => self.look(&partition, request, low, &watch).await?,
+                None => {
+                    let low = low.filter(|low: &Low| self.still_counts(low, moves, begun));
+                    self.look(&partition, request, low.map(|low| low.offset), &watch).await?
+                }
             };
-            low = Some(page.watermarks.low);
+            let is_read = remembered.is_none();
+            low = Some(Low { offset: page.watermarks.low, moves, is_read });
             if !page.batches.is_empty() || wait.is_zero() || self.shared.lifecycle.is_draining() {
                 return Ok((from, page));
             }
@@ -79,6 +94,13 @@ impl Log {
             // Other nodes' wakes cannot be read at the moment: the database is asked itself.
             may_rest = false;
         }
+    }
+
+    /// Whether a low watermark may be told again, or has to be read: it must be of a moment not
+    /// before the read began, or another node may have told a higher one by then.
+    fn still_counts(&self, low: &Low, moves: u64, begun: Instant) -> bool {
+        let looked = *self.shared.looked.borrow();
+        low.moves == moves && (low.is_read || looked.is_some_and(|looked| looked >= begun))
     }
 
     /// Waits for a change; false when the time is over or the node drains.

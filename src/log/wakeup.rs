@@ -63,7 +63,11 @@ async fn look(log: &Log, seen: &mut Option<Seen>) -> Result<(), StoreError> {
     let pairs: Vec<(i64, i64)> = known.iter().map(|(slot, n)| (*slot, *n)).collect();
     for wake in store::wakes::since(&mut session, log.node(), &pairs).await? {
         known.insert(wake.slot, wake.n);
-        log.wake(wake.partitions);
+        if store::wakes::is_maintenance(wake.slot) {
+            log.lows_moved(wake.partitions);
+        } else {
+            log.wake(wake.partitions);
+        }
     }
     Ok(())
 }

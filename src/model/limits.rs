@@ -20,8 +20,18 @@ pub const KEY_BYTES_MAX: usize = 1024;
 pub const JSON_DEPTH_MAX: usize = 127;
 /// Lines of NDJSON that are committed together.
 pub const NDJSON_COMMIT_LINES: usize = 1_000;
+/// Offsets, and sequences of producers, are below this: every JSON parser keeps them whole.
+pub const OFFSET_MAX: i64 = 1 << 53;
+/// Sequences of a producer, from the newest down, that are answered again.
+pub const PRODUCER_WINDOW: i64 = 64;
+/// Characters of an `Idempotency-Key`.
+pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
+/// How long what was done once is answered again.
+pub const CLAIM_KEPT: Duration = Duration::from_secs(24 * 3_600);
 /// Partitions of one topic.
 pub const PARTITIONS_MAX: u32 = 1_024;
+/// Bytes that a partition can be told to keep: JSON readers keep whole numbers below it exact.
+pub const RETENTION_BYTES_MAX: u64 = 1 << 53;
 /// Messages that one read may ask for.
 pub const READ_MESSAGES_MAX: u32 = 10_000;
 /// Messages of a read that does not say.

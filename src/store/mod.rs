@@ -7,6 +7,7 @@
 
 pub mod append;
 pub mod buckets;
+pub mod claims;
 pub mod connect;
 pub mod database;
 pub mod doctor;
@@ -15,8 +16,10 @@ pub mod incarnation;
 pub mod lock;
 pub mod migrate;
 pub mod nodes;
+pub mod outbox;
 pub mod read;
 pub mod replication;
+pub mod retention;
 pub mod server;
 pub mod topics;
 pub mod wakes;

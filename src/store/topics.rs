@@ -30,7 +30,7 @@ pub struct TopicRow {
 }
 
 const COLUMNS: &str = "t.topic_id, t.name, t.partition_count, t.retention_ms, t.durability,
-    t.compression, t.max_message_bytes, t.keyless, t.created_at";
+    t.compression, t.max_message_bytes, t.keyless, t.created_at, t.retention_bytes";
 
 fn topic(row: &PgRow) -> Result<TopicRow, StoreError> {
     let shape = |what: &str| StoreError::Shape(format!("{what} of a topic"));
@@ -43,9 +43,14 @@ fn topic(row: &PgRow) -> Result<TopicRow, StoreError> {
             u64::try_from(ms).map_err(|_| shape("retention"))?,
         )),
     };
+    let retention_bytes: Option<i64> = row.try_get(9)?;
     let settings = TopicSettings {
         partitions: u32::try_from(row.try_get::<i32, _>(2)?).map_err(|_| shape("partitions"))?,
         retention,
+        retention_bytes: retention_bytes
+            .map(u64::try_from)
+            .transpose()
+            .map_err(|_| shape("retention_bytes"))?,
         durability: [Durability::Local, Durability::Replicated]
             .into_iter()
             .find(|level| level.as_str() == durability)
@@ -72,6 +77,10 @@ fn retention_ms(retention: Retention) -> Option<i64> {
     }
 }
 
+fn retention_bytes(settings: &TopicSettings) -> Option<i64> {
+    settings.retention_bytes.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX))
+}
+
 /// A topic with its partitions, if there is one of that name.
 pub async fn find(
     conn: &mut PgConnection,
@@ -91,7 +100,7 @@ pub async fn find(
         .await?;
     let Some(row) = row else { return Ok(None) };
     let mut found = topic(&row)?;
-    let ids: Vec<i64> = row.try_get(9)?;
+    let ids: Vec<i64> = row.try_get(10)?;
     found.partitions = ids.into_iter().map(PartitionId).collect();
     Ok(Some(found))
 }
@@ -135,8 +144,8 @@ pub async fn create_committed(
     lock::transaction(&mut tx, lock::CATALOG).await?;
     let id: Option<i64> = sqlx::query_scalar(
         "insert into postrider.topics (tenant_id, name, partition_count, retention_ms,
-           durability, compression, max_message_bytes, keyless)
-         values ($1, $2, $3, $4, $5, $6, $7, $8)
+           durability, compression, max_message_bytes, keyless, retention_bytes)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
          on conflict on constraint topics_tenant_id_name_key do nothing
          returning topic_id",
     )
@@ -148,6 +157,7 @@ pub async fn create_committed(
     .bind(settings.compression.as_str())
     .bind(i32::try_from(settings.max_message_bytes).unwrap_or(i32::MAX))
     .bind(settings.keyless.as_str())
+    .bind(retention_bytes(settings))
     .fetch_optional(&mut *tx)
     .await?;
     let Some(id) = id.map(TopicId) else { return Ok(false) };
@@ -210,7 +220,7 @@ pub async fn alter_committed<E>(
     };
     sqlx::query(
         "update postrider.topics set partition_count = $2, retention_ms = $3, durability = $4,
-           compression = $5, max_message_bytes = $6, keyless = $7
+           compression = $5, max_message_bytes = $6, keyless = $7, retention_bytes = $8
          where topic_id = $1",
     )
     .bind(standing.id.0)
@@ -220,6 +230,7 @@ pub async fn alter_committed<E>(
     .bind(wanted.compression.as_str())
     .bind(i32::try_from(wanted.max_message_bytes).unwrap_or(i32::MAX))
     .bind(wanted.keyless.as_str())
+    .bind(retention_bytes(&wanted))
     .execute(&mut *tx)
     .await?;
     if wanted.retention.class() != standing.settings.retention.class() {

@@ -4,4 +4,5 @@
 pub mod client;
 pub mod generator;
 pub mod histogram;
+pub mod numbered;
 pub mod payload;

@@ -4,6 +4,7 @@ pub mod backlog;
 pub mod batches;
 pub mod floors;
 pub mod held;
+pub mod idempotent;
 pub mod idle;
 pub mod latency;
 pub mod singles;

@@ -3,7 +3,24 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Effect, FieldError};
+/// Whether a failed request may have changed something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// Nothing happened.
+    None,
+    /// It may have happened.
+    Unknown,
+}
+
+/// One thing that is wrong with a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct FieldError {
+    /// Where, as a JSON pointer (RFC 6901) into the body: `/messages/3/value`.
+    pub pointer: String,
+    /// What is wrong there.
+    pub detail: String,
+}
 
 /// An error as clients read it: RFC 9457 with the members that Postrider adds.
 #[derive(Debug, Serialize, ToSchema)]

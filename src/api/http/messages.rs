@@ -28,8 +28,6 @@ use crate::{
     store::read::Watermarks,
 };
 
-/// No offset reaches this: JSON readers keep whole numbers below it exact.
-const OFFSET_MAX: i64 = 1 << 53;
 /// How often a topic is looked up anew for one read.
 const TRIES: usize = 4;
 
@@ -189,8 +187,8 @@ fn position(from: &str) -> Result<Position, Problem> {
     let digits = from.strip_prefix('-').unwrap_or(from);
     if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
         // Below 0 and beyond 2^53 no offset stands, however many digits it is written with.
-        let outside = if digits == from { OFFSET_MAX } else { -1 };
-        let offset = from.parse().unwrap_or(outside).clamp(-1, OFFSET_MAX);
+        let outside = if digits == from { limits::OFFSET_MAX } else { -1 };
+        let offset = from.parse().unwrap_or(outside).clamp(-1, limits::OFFSET_MAX);
         return Ok(Position::Offset(offset));
     }
     parse_rfc3339_ms(from)

@@ -33,7 +33,8 @@ pub struct TopicOut {
     /// How long messages are kept at least: a duration such as `7d`, or `forever`.
     #[schema(example = "7d")]
     retention: String,
-    /// How many bytes are kept at most; `null` is no limit.
+    /// How many bytes each partition keeps: what lies before the newest so many is hidden;
+    /// `null` is no limit.
     retention_bytes: Option<u64>,
     /// What an acknowledgement means: `local` or `replicated`.
     #[schema(example = "local")]
@@ -58,7 +59,7 @@ impl From<&Topic> for TopicOut {
             name: topic.name.to_string(),
             partitions: settings.partitions,
             retention: written(settings.retention),
-            retention_bytes: None,
+            retention_bytes: settings.retention_bytes,
             durability: settings.durability.as_str(),
             compression: settings.compression.as_str(),
             max_message_bytes: settings.max_message_bytes,

@@ -13,6 +13,7 @@ pub mod message;
 mod mixed;
 mod pauses;
 mod planted;
+mod producers;
 mod proxy;
 pub mod rig;
 mod wire;

@@ -3,7 +3,7 @@
 //! connection and an answer that says `effect: unknown` are the latter. All clients of a history
 //! run on one machine with one monotonic clock, so the order of its times is real.
 //!
-//! [`check`] names what is broken by the numbers of the reliability catalogue: L1 to L6, L8 and
+//! [`check`] names what is broken by the numbers of the reliability catalogue: L1 to L8 and
 //! L12. It sorts, and looks at each operation and message once: O(n log n).
 //!
 //! A payload is known by a number that is its alone ([`fingerprint`] of everything a reader gets
@@ -65,6 +65,18 @@ pub struct Publish {
     /// Whether its messages were promised to be appended all or none.
     pub atomic: bool,
     /// Each message in the order of the request: its fingerprint and what became of it.
+    pub messages: Vec<(u64, Fate)>,
+}
+
+/// One try of a request that is to be carried out once, however often it is sent. The request as
+/// a whole is a [`Publish`] too.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Which incarnation of a topic.
+    pub topic: TopicId,
+    /// The number of the producer's sequence or of the key: the same for all tries.
+    pub claim: u64,
+    /// What this try asked for and what it was told.
     pub messages: Vec<(u64, Fate)>,
 }
 
@@ -132,6 +144,8 @@ pub struct History {
     pub topics: Vec<Topic>,
     /// All publishes, in any order.
     pub publishes: Vec<Publish>,
+    /// All tries of those that are to be carried out once, in any order.
+    pub attempts: Vec<Attempt>,
     /// All reads, in any order.
     pub reads: Vec<Read>,
 }
@@ -151,6 +165,8 @@ pub enum Invariant {
     L5,
     /// Offsets follow real time, and a read sees what was acknowledged before it began.
     L6,
+    /// What is to be done once is done once, and every repeat gets the first answer.
+    L7,
     /// A batch is seen as a whole or not at all.
     L8,
     /// Nothing goes before its time; the low watermark never falls; nothing is skipped silently.

@@ -2,6 +2,7 @@
 
 mod batches;
 mod end;
+mod once;
 mod order;
 mod pages;
 
@@ -39,6 +40,7 @@ pub fn check(history: &History) -> Vec<Violation> {
     let spans = batches::spans(&index);
     batches::check(&index, &spans, &mut found);
     order::check(&index, &spans, &mut found);
+    once::check(&index, &mut found);
     found.violations
 }
 
