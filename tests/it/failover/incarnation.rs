@@ -6,7 +6,7 @@ use postrider::{
     lifecycle::Lifecycle,
     log::Log,
     model::{Clock, Name, TenantId, topic::TopicSettings},
-    publish::{Lane, Part, Parts, PublishError, Publisher},
+    publish::{Acked, Lane, Offsets, Part, Parts, PublishError, Publisher, Terms},
     record::{Attributes, RecordBuffer, ValueKind},
     store::{Database, Incarnation},
 };
@@ -46,18 +46,20 @@ async fn a_publish_of_another_incarnation_is_sent_back() {
     };
     let other = Incarnation { timeline: now.timeline + 1, ..now };
     let (stale, fresh) = tokio::join!(
-        publisher.publish(lane(Some(other)), part(&topic)),
-        publisher.publish(lane(Some(now)), part(&topic)),
+        publisher.publish(lane(Some(other)), part(&topic), Terms::default()),
+        publisher.publish(lane(Some(now)), part(&topic), Terms::default()),
     );
     assert_eq!(stale, Err(PublishError::Moved(topic.partitions[0])));
     // One of them alone went back, whether or not they met in a flush.
-    let offset = match fresh {
-        Ok(offsets) => offsets[0],
+    let acked = match fresh {
+        Ok(acked) => acked,
         Err(error) => {
             assert_eq!(error, PublishError::Moved(topic.partitions[0]));
-            publisher.publish(lane(Some(now)), part(&topic)).await.expect("appended")[0]
+            let again = publisher.publish(lane(Some(now)), part(&topic), Terms::default());
+            again.await.expect("appended")
         }
     };
-    assert_eq!(offset, 0, "only one was appended");
+    let first = Acked::Appended(Offsets::from_elem(0, 1));
+    assert_eq!(acked, first, "only one was appended");
     life.abort();
 }
