@@ -3,12 +3,13 @@
 //! total: a new code does not compile until its status, retry and effect are decided.
 
 mod body;
-mod problem;
 mod store;
 
-use axum::http::StatusCode;
+use axum::{
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
 pub use body::{Effect, FieldError, ProblemBody};
-pub use problem::{PendingProblem, Problem};
 
 /// The content type of problems.
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -42,6 +43,8 @@ pub enum ErrorCode {
     Internal,
     /// A value that the field does not take.
     Invalid,
+    /// The database failed over: offsets of a `local` topic may mean other messages.
+    LogTruncated,
     /// The body cannot be read as what it says it is.
     Malformed,
     /// One message is over its topic's limit.
@@ -64,10 +67,14 @@ pub enum ErrorCode {
     PartitionOutOfRange,
     /// Nobody remembers any more whether this sequence was appended.
     SequenceTooOld,
+    /// The database has no synchronous standby.
+    ReplicationUnavailable,
     /// An epoch or generation that has passed: somebody else goes on.
     StaleEpoch,
     /// The database has no space left.
     StorageFull,
+    /// The topic was deleted and made again.
+    TopicRecreated,
     /// A field that the request does not have.
     UnknownField,
     /// The group has no such member, or not any more.
@@ -82,7 +89,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// All codes, in alphabetical order of their names.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 34] = [
         Self::AlreadyExists,
         Self::BatchTooLarge,
         Self::BodyDiffers,
@@ -96,6 +103,7 @@ impl ErrorCode {
         Self::InProgress,
         Self::Internal,
         Self::Invalid,
+        Self::LogTruncated,
         Self::Malformed,
         Self::MessageTooLarge,
         Self::MethodNotAllowed,
@@ -106,9 +114,11 @@ impl ErrorCode {
         Self::OutcomeUnknown,
         Self::Overloaded,
         Self::PartitionOutOfRange,
+        Self::ReplicationUnavailable,
         Self::SequenceTooOld,
         Self::StaleEpoch,
         Self::StorageFull,
+        Self::TopicRecreated,
         Self::UnknownField,
         Self::UnknownMember,
         Self::UnsupportedMediaType,
@@ -132,6 +142,7 @@ impl ErrorCode {
             Self::InProgress => "in_progress",
             Self::Internal => "internal",
             Self::Invalid => "invalid",
+            Self::LogTruncated => "log_truncated",
             Self::Malformed => "malformed",
             Self::MessageTooLarge => "message_too_large",
             Self::MethodNotAllowed => "method_not_allowed",
@@ -142,9 +153,11 @@ impl ErrorCode {
             Self::OutcomeUnknown => "outcome_unknown",
             Self::Overloaded => "overloaded",
             Self::PartitionOutOfRange => "partition_out_of_range",
+            Self::ReplicationUnavailable => "replication_unavailable",
             Self::SequenceTooOld => "sequence_too_old",
             Self::StaleEpoch => "stale_epoch",
             Self::StorageFull => "storage_full",
+            Self::TopicRecreated => "topic_recreated",
             Self::UnknownField => "unknown_field",
             Self::UnknownMember => "unknown_member",
             Self::UnsupportedMediaType => "unsupported_media_type",
@@ -159,8 +172,10 @@ impl ErrorCode {
             Self::AlreadyExists
             | Self::ConcurrentPoll
             | Self::InProgress
+            | Self::LogTruncated
             | Self::SequenceTooOld
-            | Self::StaleEpoch => StatusCode::CONFLICT,
+            | Self::StaleEpoch
+            | Self::TopicRecreated => StatusCode::CONFLICT,
             Self::BatchTooLarge | Self::BodyTooLarge | Self::MessageTooLarge => {
                 StatusCode::PAYLOAD_TOO_LARGE
             }
@@ -170,6 +185,7 @@ impl ErrorCode {
             | Self::Draining
             | Self::NotReady
             | Self::Overloaded
+            | Self::ReplicationUnavailable
             | Self::StorageFull => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::BodyDiffers
@@ -199,6 +215,7 @@ impl ErrorCode {
             | Self::InProgress
             | Self::NotReady
             | Self::Overloaded
+            | Self::ReplicationUnavailable
             | Self::StorageFull => true,
             Self::AlreadyExists
             | Self::BatchTooLarge
@@ -208,6 +225,7 @@ impl ErrorCode {
             | Self::HeadTooLarge
             | Self::Internal
             | Self::Invalid
+            | Self::LogTruncated
             | Self::Malformed
             | Self::MessageTooLarge
             | Self::MethodNotAllowed
@@ -218,6 +236,7 @@ impl ErrorCode {
             | Self::PartitionOutOfRange
             | Self::SequenceTooOld
             | Self::StaleEpoch
+            | Self::TopicRecreated
             | Self::UnknownField
             | Self::UnknownMember
             | Self::UnsupportedMediaType
@@ -242,6 +261,7 @@ impl ErrorCode {
             | Self::HeadTooLarge
             | Self::InProgress
             | Self::Invalid
+            | Self::LogTruncated
             | Self::Malformed
             | Self::MessageTooLarge
             | Self::MethodNotAllowed
@@ -251,9 +271,11 @@ impl ErrorCode {
             | Self::OffsetOutOfRange
             | Self::Overloaded
             | Self::PartitionOutOfRange
+            | Self::ReplicationUnavailable
             | Self::SequenceTooOld
             | Self::StaleEpoch
             | Self::StorageFull
+            | Self::TopicRecreated
             | Self::UnknownField
             | Self::UnknownMember
             | Self::UnsupportedMediaType
@@ -265,5 +287,104 @@ impl ErrorCode {
     /// After how many seconds a retry is worth while.
     pub(super) fn retry_after_s(self) -> Option<u32> {
         (self.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(1)
+    }
+}
+
+/// An error on its way to the client. The request's id is filled in by the layer that knows it.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    /// Which error.
+    pub code: ErrorCode,
+    /// What happened, for a person.
+    pub detail: String,
+    /// Which fields, where it is about fields.
+    pub errors: Vec<FieldError>,
+    /// Facts that belong to the code, such as both watermarks of `offset_out_of_range`.
+    pub facts: serde_json::Map<String, serde_json::Value>,
+    /// Whether a repeat of the request is known as one: then an unknown outcome is no risk.
+    pub is_repeatable: bool,
+}
+
+impl Problem {
+    /// An error of `code` that says `detail`.
+    pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
+        let (errors, facts) = (Vec::new(), serde_json::Map::new());
+        Self { code, detail: detail.into(), errors, facts, is_repeatable: false }
+    }
+
+    /// Names the field that is wrong.
+    #[must_use]
+    pub fn at(mut self, pointer: impl Into<String>) -> Self {
+        let detail = self.detail.clone();
+        self.errors.push(FieldError { pointer: pointer.into(), detail });
+        self
+    }
+
+    /// Adds a fact that clients can read.
+    #[must_use]
+    pub fn fact(mut self, name: &str, value: impl Into<serde_json::Value>) -> Self {
+        self.facts.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Says whether a repeat of the request is known as one.
+    #[must_use]
+    pub fn repeatable(mut self, is_repeatable: bool) -> Self {
+        self.is_repeatable = is_repeatable;
+        self
+    }
+
+    /// A route, field or flag that the interface names and nobody has built.
+    pub fn not_yet_supported(what: &str) -> Self {
+        Self::new(ErrorCode::NotYetSupported, format!("{what} is not supported yet"))
+    }
+
+    fn is_retryable(&self) -> bool {
+        let is_known = self.is_repeatable && self.code == ErrorCode::OutcomeUnknown;
+        is_known || self.code.is_retryable()
+    }
+
+    /// The body of the answer.
+    pub fn body(&self, request_id: &str) -> ProblemBody {
+        let status = self.code.status();
+        ProblemBody {
+            r#type: format!("urn:postrider:error:{}", self.code.as_str()),
+            title: status.canonical_reason().unwrap_or("Error").to_owned(),
+            status: status.as_u16(),
+            detail: self.detail.clone(),
+            code: self.code.as_str(),
+            retryable: self.is_retryable(),
+            effect: self.code.effect(),
+            request_id: request_id.to_owned(),
+            errors: self.errors.clone(),
+            facts: self.facts.clone(),
+        }
+    }
+
+    pub(super) fn json(&self, request_id: &str) -> Vec<u8> {
+        serde_json::to_vec(&self.body(request_id)).expect("a problem is plain JSON")
+    }
+
+    /// The whole answer to the request of `request_id`.
+    pub fn respond(&self, request_id: &str) -> Response {
+        let mut response = (self.code.status(), self.json(request_id)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        if let Some(seconds) = self.code.retry_after_s() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+/// The marker that [`Problem::into_response`] leaves for the layer that knows the request's id.
+#[derive(Clone, Debug)]
+pub struct PendingProblem(pub Problem);
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.code.status().into_response();
+        response.extensions_mut().insert(PendingProblem(self));
+        response
     }
 }

@@ -56,7 +56,6 @@ impl Log {
         wait: Duration,
     ) -> Result<(i64, Page), ReadError> {
         let begun = Instant::now();
-        let partition = self.partition(id);
         let from = match position {
             Position::Offset(offset) => offset,
             Position::Earliest | Position::Latest | Position::Time(_) => {
@@ -68,6 +67,8 @@ impl Log {
         let mut may_rest = wait >= limits::WAKE_INTERVAL * LOOKS_IN_A_WAIT;
         let mut low = None;
         loop {
+            // Another one when the log has another incarnation.
+            let partition = self.partition(id);
             let watch = partition.watch();
             let moves = partition.low_moves();
             let remembered = watch.remembered().filter(|seen| may_rest && seen.high == from);

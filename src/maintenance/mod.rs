@@ -31,9 +31,9 @@ enum Duty {
     Drops,
     Wakes,
     Claims,
+    GroupOffsets,
     Retention,
     Freeze,
-    GroupOffsets,
     /// One for each shard.
     Outbox(i16),
 }
@@ -46,17 +46,17 @@ impl Duty {
             Self::Drops => 2,
             Self::Wakes => 3,
             Self::Claims => 4,
+            Self::GroupOffsets => 8,
             Self::Retention => 10,
             Self::Freeze => 11,
-            Self::GroupOffsets => 8,
             Self::Outbox(shard) => 20 + i64::from(shard),
         }
     }
 
-    /// Between two rounds. Others wait for what SQL publishers left.
+    /// Between two rounds. Readers wait for what SQL publishers left.
     fn interval(self) -> Duration {
         match self {
-            Self::Outbox(_) => Duration::from_millis(100),
+            Self::Outbox(_) => Duration::from_millis(50),
             _ => Duration::from_secs(1),
         }
     }
@@ -77,10 +77,10 @@ impl Duty {
 struct Memory {
     wakes: wakes::Pruner,
     claims: claims::Pruner,
+    group_offsets: group_offsets::Pruner,
     retention: retention::Retention,
     freeze: freeze::Freezer,
     outbox: outbox::Drainer,
-    group_offsets: group_offsets::Pruner,
 }
 
 /// Between two tries to get a duty that another node has.
@@ -94,9 +94,9 @@ pub fn start(log: &Log, lifecycle: &Lifecycle) {
         Duty::Drops,
         Duty::Wakes,
         Duty::Claims,
+        Duty::GroupOffsets,
         Duty::Retention,
         Duty::Freeze,
-        Duty::GroupOffsets,
     ];
     for duty in duties.into_iter().chain(shards) {
         lifecycle.spawn(keep(duty, log.clone(), lifecycle.clone()));
@@ -112,10 +112,16 @@ async fn keep(duty: Duty, log: Log, lifecycle: Lifecycle) {
     let mut memory = Memory::default();
     let mut tried_at = None;
     let mut failing = false;
+    let mut incarnations = log.database().incarnations();
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
             () = lifecycle.draining() => return,
+        }
+        // The session may still be with a server that a promotion left behind.
+        if incarnations.has_changed().unwrap_or(false) {
+            incarnations.mark_unchanged();
+            (held, memory) = (None, Memory::default());
         }
         let round = async {
             if held.is_none() {
@@ -143,8 +149,13 @@ async fn keep(duty: Duty, log: Log, lifecycle: Lifecycle) {
             }
         };
         let no_answer = || StoreError::Lost("no answer".to_owned());
-        let done = timeout(duty.round_timeout(), round).await;
-        match done.unwrap_or_else(|_| Err(no_answer())) {
+        let answered = async {
+            tokio::select! {
+                answer = timeout(duty.round_timeout(), round) => answer.ok(),
+                _ = incarnations.changed() => None,
+            }
+        };
+        match answered.await.unwrap_or_else(|| Err(no_answer())) {
             Ok(()) => failing = false,
             Err(error) => {
                 if !failing {
@@ -152,7 +163,7 @@ async fn keep(duty: Duty, log: Log, lifecycle: Lifecycle) {
                 }
                 failing = true;
                 if error.ends_session() {
-                    held = None;
+                    (held, memory) = (None, Memory::default());
                 }
             }
         }

@@ -68,6 +68,8 @@ pub const BODIES_BYTES_MAX: usize = 96 * 1024 * 1024;
 pub const PUBLISH_WAIT_MAX: Duration = Duration::from_secs(4);
 /// How long a publish may take from its arrival in a slot to its answer, whatever that is.
 pub const PUBLISH_ANSWER_MAX: Duration = Duration::from_millis(4_500);
+/// Requests that wait until a synchronous standby confirms what was committed before.
+pub const CONFIRMATIONS_MAX: usize = 16_384;
 /// Messages that wait in one slot for the next flush.
 pub const SLOT_MESSAGES_MAX: usize = 200_000;
 /// Bytes that wait in one slot for the next flush.
@@ -102,6 +104,8 @@ pub const DATABASE_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 pub const WAKE_INTERVAL: Duration = Duration::from_millis(250);
 /// How long other nodes can learn of an append from its wake.
 pub const WAKE_KEPT: Duration = Duration::from_secs(60);
+/// How long a node still takes new requests after it was told to stop.
+pub const LEAVE_TIME: Duration = Duration::from_millis(500);
 /// Topics and patterns that one member of a group may name.
 pub const GROUP_TOPICS_MAX: usize = 100;
 /// Members of one group.

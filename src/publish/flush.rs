@@ -52,7 +52,7 @@ struct Place {
 
 impl Flusher {
     pub(super) fn new(slot: Arc<Slot>, log: Log, clock: Clock, lane: Lane) -> Self {
-        let appender = Appender::new(log.clone(), lane.class);
+        let appender = Appender::new(log.clone(), lane.class, lane.durability);
         Self { slot, log, clock, appender, durability: lane.durability }
     }
 
@@ -76,7 +76,8 @@ impl Flusher {
         }
     }
 
-    async fn flush(&mut self, mut requests: Vec<Pending>) {
+    async fn flush(&mut self, requests: Vec<Pending>) {
+        let mut requests = of_one_incarnation(requests);
         // One that is refused never fails its neighbours: it is answered and the rest goes again.
         let mut rounds = 0;
         while !requests.is_empty() {
@@ -97,6 +98,11 @@ impl Flusher {
                     let is_last = rounds >= REFUSALS_MAX;
                     let appender = (&mut self.appender, self.durability, is_last);
                     requests = refused::answer(requests, &claimants, &in_the_way, appender).await;
+                }
+                Err(AppendError::Reincarnated) => {
+                    // Nothing happened; the topics are looked up again.
+                    requests.into_iter().for_each(Pending::moved);
+                    return;
                 }
                 Err(error) => {
                     LOG.flushes_failed.increment(1);
@@ -138,7 +144,8 @@ impl Flusher {
     /// The flush, and its requests with claims in the order of their claims.
     fn encode(&self, requests: &[Pending], places: &[Place]) -> (Append, Vec<u32>) {
         let created_ms = self.clock.now_ms();
-        let mut append = Append::default();
+        let incarnation = requests.first().and_then(|pending| pending.incarnation);
+        let mut append = Append { incarnation, ..Append::default() };
         for group in places.chunk_by(|a, b| a.partition == b.partition) {
             let parts = || group.iter().map(|place| part(requests, place));
             let bytes = parts().map(|part| part.records.bytes()).sum();
@@ -158,6 +165,7 @@ impl Flusher {
     }
 
     fn tell_readers(&self, append: Append, appended: &Appended) {
+        let incarnation = append.incarnation;
         let mut records: Vec<_> =
             append.partitions.iter().zip(append.counts).zip(append.records).collect();
         for (partition, base_offset, appended_ms) in appended {
@@ -171,7 +179,7 @@ impl Flusher {
                 appended_ms: *appended_ms,
                 records: std::mem::take(bytes).into(),
             };
-            self.log.appended(*partition, batch);
+            self.log.appended(*partition, batch, incarnation);
         }
     }
 }
@@ -182,6 +190,16 @@ fn count(append: &Append, begun: Instant) {
     LOG.published
         .increment(append.counts.iter().map(|count| u64::from(count.unsigned_abs())).sum());
     LOG.appended_bytes.increment(append.records.iter().map(|bytes| bytes.len() as u64).sum());
+}
+
+/// Those of the first's incarnation; the others look their topics up again.
+fn of_one_incarnation(mut requests: Vec<Pending>) -> Vec<Pending> {
+    let Some(incarnation) = requests.first().map(|first| first.incarnation) else {
+        return requests;
+    };
+    let others = requests.extract_if(.., |pending| pending.incarnation != incarnation);
+    others.for_each(Pending::moved);
+    requests
 }
 
 fn places(requests: &[Pending]) -> Vec<Place> {
@@ -272,8 +290,10 @@ fn told(error: &AppendError) -> PublishError {
         AppendError::Refused(cause) if cause.refusal() == Some(Refusal::Full) => {
             PublishError::StorageFull
         }
-        AppendError::Refused(_) | AppendError::NoBucket | AppendError::InTheWay(_) => {
-            PublishError::Unavailable
-        }
+        AppendError::NoStandby => PublishError::NoStandby,
+        AppendError::Reincarnated
+        | AppendError::Refused(_)
+        | AppendError::NoBucket
+        | AppendError::InTheWay(_) => PublishError::Unavailable,
     }
 }

@@ -29,6 +29,7 @@ use crate::{
         Clock, PartitionId,
         topic::{Compression, Durability, RetentionClass},
     },
+    store::Incarnation,
 };
 
 /// Why a publish was not acknowledged.
@@ -64,6 +65,9 @@ pub enum PublishError {
     /// Nothing happened: the database has no space left.
     #[error("the database has no space left")]
     StorageFull,
+    /// Nothing happened: the database has no synchronous standby that could hold it.
+    #[error("the database has no synchronous standby")]
+    NoStandby,
     /// It may have happened.
     #[error("the database did not say whether it happened")]
     OutcomeUnknown,
@@ -90,6 +94,8 @@ pub struct Lane {
     pub durability: Durability,
     /// How its batches are compressed.
     pub compression: Compression,
+    /// In which incarnation of the log its partitions were looked up.
+    pub incarnation: Option<Incarnation>,
 }
 
 const SLOTS: usize = RetentionClass::ALL.len() * 2;
@@ -151,8 +157,7 @@ impl Publisher {
             None => None,
         };
         let terms = (!terms.is_empty()).then(|| Box::new(terms));
-        let compression = lane.compression;
-        self.slot(lane).publish(Asked { parts, terms, running, compression }).await
+        self.slot(lane).publish(Asked { parts, terms, running, lane }).await
     }
 
     fn slot(&self, lane: Lane) -> &Slot {

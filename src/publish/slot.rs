@@ -17,12 +17,13 @@ use tokio::{
 };
 
 use super::{
-    Acked, PublishError, Terms,
+    Acked, Lane, PublishError, Terms,
     terms::{Claim, ClaimKey, RunningKey},
 };
 use crate::{
     model::{PartitionId, limits, topic::Compression},
     record::RecordBuffer,
+    store::Incarnation,
 };
 
 /// Messages of one request for one partition.
@@ -47,6 +48,7 @@ pub(super) struct Pending {
     bytes: usize,
     pub(super) parts: Parts,
     pub(super) compression: Compression,
+    pub(super) incarnation: Option<Incarnation>,
     pub(super) terms: Option<Box<Terms>>,
     running: Option<RunningKey>,
     reply: oneshot::Sender<Result<Acked, PublishError>>,
@@ -54,10 +56,27 @@ pub(super) struct Pending {
 
 impl Pending {
     fn new(asked: Asked, reply: oneshot::Sender<Result<Acked, PublishError>>) -> Self {
-        let Asked { parts, terms, running, compression } = asked;
+        let Asked { parts, terms, running, lane } = asked;
+        let Lane { compression, incarnation, .. } = lane;
         let messages = parts.iter().map(|part| part.records.len()).sum();
         let bytes = parts.iter().map(|part| part.records.bytes()).sum();
-        Self { joined: Instant::now(), messages, bytes, parts, compression, terms, running, reply }
+        Self {
+            joined: Instant::now(),
+            messages,
+            bytes,
+            parts,
+            compression,
+            incarnation,
+            terms,
+            running,
+            reply,
+        }
+    }
+
+    /// Answers that the topic is to be looked up again: nothing happened.
+    pub(super) fn moved(self) {
+        let partition = self.parts.first().map_or(PartitionId(0), |part| part.partition);
+        self.answer(Err(PublishError::Moved(partition)));
     }
 
     pub(super) fn waited(&self) -> Duration {
@@ -88,7 +107,7 @@ pub(super) struct Asked {
     pub(super) parts: Parts,
     pub(super) terms: Option<Box<Terms>>,
     pub(super) running: Option<RunningKey>,
-    pub(super) compression: Compression,
+    pub(super) lane: Lane,
 }
 
 /// The requests of a flush, from which single ones are taken out.

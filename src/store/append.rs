@@ -72,13 +72,29 @@ pub struct AppendStatement {
 }
 
 impl AppendStatement {
-    /// The statement of `bucket`.
+    /// The statement of `bucket`, whose commit waits for what the session says.
     pub fn new(bucket: BucketId) -> Self {
-        let plain = format!("select * from postrider.append_{bucket}($1, $2, $3, null, $4, $5)");
-        let expecting = format!("select * from postrider.append_{bucket}($1, $2, $3, $6, $4, $5)");
+        Self::with(bucket, "$5")
+    }
+
+    /// The same; its commit waits for a synchronous standby. It says so itself, within the one
+    /// statement: behind a pooler a session's settings may be another's. `on` and not
+    /// `remote_apply`: what a standby has flushed it replays before it is promoted, and nothing is
+    /// read from standbys, whose replay a long query may hold up.
+    pub fn replicated(bucket: BucketId) -> Self {
+        // An argument is evaluated before the call, a setting lasts until the commit.
+        Self::with(
+            bucket,
+            "case set_config('synchronous_commit', 'on', true) when 'on' then $5 end",
+        )
+    }
+
+    fn with(bucket: BucketId, wake: &str) -> Self {
+        let call = format!("select * from postrider.append_{bucket}($1, $2, $3");
+        let plain = format!("{call}, null, $4, {wake})");
+        let expecting = format!("{call}, $6, $4, {wake})");
         let claiming = format!(
-            "select * from postrider.append_{bucket}($1, $2, $3, $6, $4, $5, $7, $8, $9, $10, \
-             $11, $12, $13, $14, $15, $16, $17, $18, $19)"
+            "{call}, $6, $4, {wake}, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)"
         );
         let (plain, expecting, claiming) = (plain.into(), expecting.into(), claiming.into());
         Self { bucket, plain, expecting, claiming }
@@ -121,12 +137,6 @@ const NO_PARTITION: PartitionId = PartitionId(0);
 /// Whether a session still has a server behind it.
 pub async fn is_alive(conn: &mut PgConnection) -> Result<(), StoreError> {
     sqlx::query("select 1").execute(conn).await?;
-    Ok(())
-}
-
-/// Makes commits of this session wait for the disk, whatever the database's default is.
-pub async fn commit_to_disk(conn: &mut PgConnection) -> Result<(), StoreError> {
-    sqlx::query("set synchronous_commit = local").execute(conn).await?;
     Ok(())
 }
 

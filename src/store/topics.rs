@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::{Connection, PgConnection, Row, postgres::PgRow};
 use time::OffsetDateTime;
 
-use super::{StoreError, append::unix_ms, lock};
+use super::{Incarnation, StoreError, append::unix_ms, lock};
 use crate::model::{
     Name, PartitionId, TenantId, TopicId,
     topic::{Compression, Durability, Keyless, Retention, TopicSettings},
@@ -25,6 +25,8 @@ pub struct TopicRow {
     pub partitions: Vec<PartitionId>,
     /// When it was made, in ms since 1970.
     pub created_ms: i64,
+    /// In which incarnation of the log it was read, where the reader says so.
+    pub incarnation: Option<Incarnation>,
 }
 
 const COLUMNS: &str = "t.topic_id, t.name, t.partition_count, t.retention_ms, t.durability,
@@ -64,6 +66,7 @@ fn topic(row: &PgRow) -> Result<TopicRow, StoreError> {
         settings,
         partitions: Vec::new(),
         created_ms: unix_ms(row.try_get::<OffsetDateTime, _>(8)?),
+        incarnation: None,
     })
 }
 
@@ -193,6 +196,13 @@ async fn note_change(conn: &mut PgConnection, topic: TopicId) -> Result<(), Stor
     Ok(())
 }
 
+/// A flush that waits for a paused standby holds the rows of its partitions for as long: whoever
+/// holds the catalog lock gives up before the changes behind it do.
+async fn wait_briefly(conn: &mut PgConnection) -> Result<(), StoreError> {
+    sqlx::query("set local lock_timeout = '2s'").execute(conn).await?;
+    Ok(())
+}
+
 /// Changes a topic: `change` sees it as it stands, under the lock, and says what it shall be or
 /// why not. A refusal changes nothing. None: there is no such topic.
 pub async fn alter_committed<E>(
@@ -224,6 +234,7 @@ pub async fn alter_committed<E>(
     .execute(&mut *tx)
     .await?;
     if wanted.retention.class() != standing.settings.retention.class() {
+        wait_briefly(&mut tx).await?;
         let locked = "select 1 from postrider.partitions where owner_id = $1
             and deleted_at is null order by partition_id for no key update";
         sqlx::query(locked).bind(standing.id.0).execute(&mut *tx).await?;
@@ -252,6 +263,7 @@ pub async fn delete_committed(
     let mut tx = conn.begin().await?;
     lock::transaction(&mut tx, lock::CATALOG).await?;
     let Some(standing) = find(&mut tx, tenant, name).await? else { return Ok(None) };
+    wait_briefly(&mut tx).await?;
     let locked = "select 1 from postrider.partitions where owner_id = $1
         order by partition_id for no key update";
     sqlx::query(locked).bind(standing.id.0).execute(&mut *tx).await?;

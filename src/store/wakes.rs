@@ -29,16 +29,6 @@ pub async fn open_slot(conn: &mut PgConnection, node: i64) -> Result<i64, StoreE
     opened.pop().ok_or_else(|| StoreError::Shape("a slot without a number".to_owned()))
 }
 
-/// A row that tells of no partition: its commit waits for all that came before it.
-pub async fn tell_nothing(conn: &mut PgConnection, slot: i64, n: i64) -> Result<(), StoreError> {
-    sqlx::query("insert into postrider.wakes (slot, n, partition_ids) values ($1, $2, '{}')")
-        .bind(slot)
-        .bind(n)
-        .execute(conn)
-        .await?;
-    Ok(())
-}
-
 /// What other nodes' slots told beyond `seen`, pairs of slot and n.
 pub async fn since(
     conn: &mut PgConnection,

@@ -181,6 +181,7 @@ async fn publish_once(
         class: settings.retention.class(),
         durability: settings.durability,
         compression: settings.compression,
+        incarnation: topic.incarnation,
     };
     let keyless = match settings.keyless {
         Keyless::Sticky => {
@@ -279,6 +280,7 @@ pub(super) fn publish_problem(error: &PublishError, topic: &Name) -> Problem {
         PublishError::StorageFull => {
             (ErrorCode::StorageFull, "the database has no space left".to_owned())
         }
+        PublishError::NoStandby => (ErrorCode::ReplicationUnavailable, error.to_string()),
         PublishError::OutcomeUnknown => (
             ErrorCode::OutcomeUnknown,
             "the database did not say whether the messages were committed".to_owned(),

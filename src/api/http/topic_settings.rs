@@ -31,7 +31,8 @@ pub struct TopicPatch {
     #[serde(default)]
     #[schema(value_type = Option<u64>, required = false, minimum = 1)]
     retention_bytes: Field<Option<u64>>,
-    /// What an acknowledgement means. Only `local` is supported yet.
+    /// What an acknowledgement means: `local` (committed and on the disk of the database) or
+    /// `replicated` (also on that of a synchronous standby).
     #[serde(default)]
     #[schema(value_type = String, required = false, default = "local")]
     durability: Field<Option<String>>,
@@ -134,9 +135,7 @@ fn retention(text: &str) -> Result<Retention, Problem> {
 fn durability(word: &str) -> Result<Durability, Problem> {
     match word {
         "local" => Ok(Durability::Local),
-        "replicated" => {
-            Err(Problem::not_yet_supported("durability `replicated`").at("/durability"))
-        }
+        "replicated" => Ok(Durability::Replicated),
         _ => Err(invalid("/durability", "durability is local or replicated")),
     }
 }

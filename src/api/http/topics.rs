@@ -143,6 +143,15 @@ pub(super) fn catalog_problem(error: CatalogError, name: &Name) -> Problem {
             Problem::new(ErrorCode::AlreadyExists, format!("a topic `{name}` stands already"))
         }
         CatalogError::Store(error) => Problem::of_store(&error),
+        CatalogError::NoStandby => Problem::new(
+            ErrorCode::ReplicationUnavailable,
+            "durability `replicated` needs a synchronous standby, and the database names none",
+        )
+        .at("/durability"),
+        CatalogError::Unconfirmed => Problem::new(
+            ErrorCode::OutcomeUnknown,
+            "no synchronous standby confirmed the change in time",
+        ),
         CatalogError::Overloaded => {
             Problem::new(ErrorCode::Overloaded, "too many changes of topics are waiting")
         }
@@ -209,6 +218,9 @@ pub async fn put_topic(
     let errors =
         if status == StatusCode::OK { differences(&standing.settings, &patch) } else { Vec::new() };
     if errors.is_empty() {
+        // The one who made it may have been told that nobody knew.
+        let confirmed = state.catalog.confirm(standing.settings.durability).await;
+        confirmed.map_err(|error| catalog_problem(error, &name))?;
         return Ok((status, Json(TopicOut::from(&*standing))).into_response());
     }
     let named: Vec<&str> = errors.iter().map(|e: &FieldError| e.detail.as_str()).collect();
@@ -251,11 +263,17 @@ pub async fn patch_topic(
 ) -> Result<Json<TopicOut>, Problem> {
     let name = name(&topic)?;
     let patch = patch_body(&state, request).await?;
+    if let Ok(named) = patched(&TopicSettings::default(), &patch) {
+        let checked = state.catalog.check_durability(named.durability).await;
+        checked.map_err(|error| catalog_problem(error, &name))?;
+    }
     let change = move |standing: &TopicSettings| regrown(standing, &patch);
     let altered = state.catalog.alter(principal.tenant, name.clone(), change).await;
     altered.map_err(|error| catalog_problem(error, &name))??;
     let topic = state.catalog.topic(principal.tenant, &name).await;
     let topic = topic.map_err(|error| lookup_problem(error, &name))?;
+    let confirmed = state.catalog.confirm(topic.settings.durability).await;
+    confirmed.map_err(|error| catalog_problem(error, &name))?;
     Ok(Json(TopicOut::from(&*topic)))
 }
 

@@ -159,13 +159,3 @@ async fn bad_base64_is_pointed_at() {
     }
     scene.ends_unchanged().await;
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_built_yet_says_so() {
-    let scene = Scene::new().await;
-    let settings = json!({"durability": "replicated"});
-    for answer in [scene.put("new", settings.clone()).await, scene.patch(settings).await] {
-        assert_eq!(pointer(&answer.problem(422, "not_yet_supported", "none")), "/durability");
-    }
-    scene.ends_unchanged().await;
-}

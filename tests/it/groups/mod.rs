@@ -10,6 +10,7 @@ mod life;
 mod lost;
 mod rebalance;
 mod start;
+mod torture;
 
 use std::time::Instant;
 

@@ -171,3 +171,13 @@ async fn every_older_schema_is_brought_up() {
         node.stop().await.expect("stops");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sql_writes_the_incarnation_as_the_program_does() {
+    let database = TestDatabase::new().await;
+    let mut session = database.connect().await;
+    let read = store::incarnation::read(&mut session).await.expect("it is shown");
+    let rows = database.rows("select postrider.log_incarnation()").await;
+    let written: String = sqlx::Row::try_get(&rows[0], 0).expect("text");
+    assert_eq!(written, read.to_string());
+}

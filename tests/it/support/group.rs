@@ -28,7 +28,11 @@ impl Member {
     pub async fn join(client: &Client, group: &str, body: Value) -> Self {
         let answer = Self::try_join(client, group, &body).await;
         assert_eq!(answer.status, 201, "{}", answer.text());
-        let joined = answer.value();
+        Self::of(client, group, &answer.value())
+    }
+
+    /// A member by the answer to its join.
+    pub fn of(client: &Client, group: &str, joined: &Value) -> Self {
         Self {
             client: client.clone(),
             group: group.to_owned(),
