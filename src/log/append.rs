@@ -266,7 +266,6 @@ impl Appender {
             let (mut session, incarnation) =
                 replicated::connect(database, "flush", &mut self.incarnations).await?;
             self.incarnation = incarnation;
-            store::append::commit_to_disk(&mut session).await?;
             if self.durability == Durability::Replicated {
                 self.witness = Some(Witness::of(&mut session).await?);
             }

@@ -140,12 +140,6 @@ pub async fn is_alive(conn: &mut PgConnection) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Makes commits of this session wait for the disk, whatever the database's default is.
-pub async fn commit_to_disk(conn: &mut PgConnection) -> Result<(), StoreError> {
-    sqlx::query("set synchronous_commit = local").execute(conn).await?;
-    Ok(())
-}
-
 fn outcome(row: &PgRow) -> Result<(PartitionId, Outcome), StoreError> {
     let number: i16 = row.try_get(0)?;
     if matches!(number, 6 | 7) {

@@ -143,6 +143,11 @@ impl Target {
         }
     }
 
+    /// The latest incarnation, as it is now.
+    pub(super) fn current_incarnation(&self) -> Option<Incarnation> {
+        self.learned.current()
+    }
+
     /// The latest incarnation of the log that any session found; it changes with a failover.
     pub fn incarnation(&self) -> watch::Receiver<Option<Incarnation>> {
         self.learned.incarnation()
@@ -219,8 +224,6 @@ fn session_options(options: PgConnectOptions) -> PgConnectOptions {
     options.disable_statement_logging().options([
         ("default_transaction_isolation", "read committed"),
         ("statement_timeout", "0"),
-        // A paused standby holds up nobody who does not ask for it.
-        ("synchronous_commit", "local"),
         ("idle_in_transaction_session_timeout", "10s"),
     ])
 }
@@ -249,9 +252,12 @@ fn is_permanent(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Why this server takes no writes, if so.
+/// Why this server takes no writes, if so. From here on the session's commits wait for no standby:
+/// one that is paused holds up nobody who does not ask for it.
 async fn standby_reason(session: &mut PgConnection) -> Result<Option<&'static str>, sqlx::Error> {
-    let sql = "select pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'";
+    // Not asked for as it connects: then nobody could see what the server itself is set to.
+    let sql = "select pg_is_in_recovery(), current_setting('transaction_read_only') = 'on',
+        set_config('synchronous_commit', 'local', false)";
     let row = sqlx::query(sql).persistent(false).fetch_one(session).await?;
     Ok(if row.try_get(0)? {
         Some("it is a standby")

@@ -131,7 +131,7 @@ impl Database {
     /// The log's incarnation as the sessions of this node last found it: nothing until one was
     /// had. What was learned of the log under another one may be true no more.
     pub fn incarnation(&self) -> Option<Incarnation> {
-        *self.target.incarnation().borrow()
+        self.target.current_incarnation()
     }
 
     /// Tells when the incarnation changes. It is noted before the first session of the new one is

@@ -67,7 +67,10 @@ struct Settings(HashMap<String, (String, Vec<String>)>);
 
 impl Settings {
     async fn read(conn: &mut PgConnection) -> Result<Self, sqlx::Error> {
-        let sql = "select name, setting, coalesce(enumvals, '{}') from pg_settings";
+        // What sessions begin with: a node's own make it `local`.
+        let sql =
+            "select name, case name when 'synchronous_commit' then reset_val else setting end,
+            coalesce(enumvals, '{}') from pg_settings";
         let rows = sqlx::query(sql).persistent(false).fetch_all(conn).await?;
         let settings = rows.iter().map(|row| {
             let value: Option<String> = row.try_get(1)?;

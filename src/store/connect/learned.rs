@@ -80,6 +80,10 @@ impl Learned {
         !is_behind
     }
 
+    pub(super) fn current(&self) -> Option<Incarnation> {
+        *self.incarnation.borrow()
+    }
+
     pub(super) fn incarnation(&self) -> watch::Receiver<Option<Incarnation>> {
         self.incarnation.subscribe()
     }

@@ -1,6 +1,7 @@
 //! A synchronous standby: what `replicated` says, what happens when the standby is away, and
 //! when it takes over.
 
+mod incarnation;
 mod local;
 mod promotion;
 mod standby;

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Fewer acknowledged messages than that show nothing.
-const ACKED_MIN: usize = 5_000;
+const ACKED_MIN: usize = 3_000;
 /// How soon after there is a synchronous standby again publishes are acknowledged.
 const BACK_WITHIN: Duration = Duration::from_secs(10);
 
@@ -33,7 +33,7 @@ async fn one_round(rig: &mut Rig, seed: u64) -> Extent {
     let name = format!("promoted-{seed:x}");
     let topic = make_topic(&rig.addresses, &recorder, &name, settings, None).await;
     let load = Load::start(&Plan::usual(seed, rig.nodes()), &rig.addresses, &recorder, &[topic]);
-    load.acked(random.random_range(1_000..3_000)).await;
+    load.acked(random.random_range(500..2_000)).await;
     rig.servers().kill_primary();
     let killed = Instant::now();
     rig.servers().promote().await;

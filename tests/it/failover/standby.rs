@@ -46,6 +46,10 @@ async fn is_held_up(client: &Client) {
     let first = publish(client, "both");
     let ((), answer) = tokio::join!(locals, first);
     answer.problem(504, "outcome_unknown", "unknown");
+}
+
+/// What comes behind a publish that waits, and what else would need its partition.
+async fn waits_behind(client: &Client) {
     let behind = publish(client, "both").await;
     behind.problem(503, "database_unavailable", "none");
     let made = json!({"partitions": 1});
@@ -75,6 +79,9 @@ async fn a_stopped_standby_holds_up_replicated_topics_only() {
             pair.signal_standby(Signal::STOP);
         }
         is_held_up(&client).await;
+        if shut_down {
+            waits_behind(&client).await;
+        }
         assert_eq!(high(&client, "both").await, before, "nobody reads what is not held");
         assert_eq!(waiting(&pair).await, 1, "one session waits, however often one publishes");
         if shut_down {

@@ -68,6 +68,7 @@ async fn sessions_ask_for_what_the_log_needs() {
     for (sql, wanted) in [
         ("show transaction_isolation", "read committed"),
         ("show statement_timeout", "0"),
+        ("show synchronous_commit", "local"),
         ("show idle_in_transaction_session_timeout", "10s"),
         ("show timezone", "UTC"),
         ("show application_name", "postrider/test"),

@@ -20,7 +20,7 @@ async fn settings_are_as_designed(config: EmbeddedConfig, wal_compression: &str)
     for (sql, wanted) in [
         ("show fsync", "on"),
         ("show full_page_writes", "on"),
-        ("show synchronous_commit", "on"),
+        ("select reset_val from pg_settings where name = 'synchronous_commit'", "on"),
         ("show data_checksums", "on"),
         ("show server_encoding", "UTF8"),
         ("select datcollate from pg_database where datname = current_database()", "C.UTF-8"),
