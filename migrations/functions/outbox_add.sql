@@ -1,5 +1,6 @@
 -- Leaves one message in the outbox, in the caller's transaction. What cannot be published is told
--- here, at the call: later there is nobody to tell. kind: 1 JSON, 2 text, 3 bytes.
+-- here, at the call: later there is nobody to tell. kind: 1 JSON, 2 text, 3 bytes. The shard is
+-- the topic's durability: a standby that is away must not hold up those that do not ask for it.
 create or replace function postrider.outbox_add(
   destination text, kind smallint, value bytea, key text, headers jsonb
 ) returns void language plpgsql
@@ -17,7 +18,8 @@ begin
     raise exception 'publishing to queues is not supported yet: "%"', destination
       using errcode = '0A000';
   end if;
-  select t.topic_id, t.max_message_bytes into topic from topics t
+  select t.topic_id, t.max_message_bytes, (t.durability = 'replicated')::int as shard
+  into topic from topics t
   where t.tenant_id = 1
     and t.name = case when destination like 'topic:%' then substr(destination, 7)
       else destination end;
@@ -41,7 +43,7 @@ begin
       topic.max_message_bytes using errcode = '54000';
   end if;
   insert into outbox (place, topic_id, kind, key, value, header_names, header_values)
-  values (mod(topic.topic_id, 2) * 3
+  values (topic.shard * 3
       + mod((extract(epoch from transaction_timestamp()) / 60)::bigint, 3),
     topic.topic_id, outbox_add.kind, key_bytes, outbox_add.value, names, contents);
 end

@@ -11,7 +11,7 @@ use crate::{
     log::Log,
     model::{
         BucketId, PartitionId, limits,
-        topic::{Compression, Keyless, RetentionClass},
+        topic::{Compression, Durability, Keyless, RetentionClass},
     },
     publish::partition_of_key,
     record::{Attributes, BatchBuilder, RecordBuffer, ValueKind},
@@ -106,10 +106,12 @@ impl Drainer {
             }
         }
         let parts = self.sort(step, &destinations);
-        let Some(drain) = packed(parts, &buckets, last.published_ms) else {
+        let Some(mut drain) = packed(parts, &buckets, last.published_ms) else {
             debug!(shard, "no bucket is open for the outbox");
             return Ok(());
         };
+        drain.is_replicated =
+            destinations.values().any(|topic| topic.durability == Durability::Replicated);
         outbox::append(session, shard, step.cursor, last.id, &drain, (slot, wake)).await?;
         self.wake = Some((slot, wake + buckets.len() as i64));
         log.wake(drain.partitions.into_iter().map(PartitionId));

@@ -1,15 +1,15 @@
 //! What SQL publishers left in their own transactions, and how it gets into the log.
 
-use sqlx::{PgConnection, Row, postgres::PgRow};
+use sqlx::{AssertSqlSafe, PgConnection, Row, postgres::PgRow};
 
 use super::StoreError;
 use crate::model::{
     BucketId, PartitionId,
-    topic::{Compression, Keyless, RetentionClass},
+    topic::{Compression, Durability, Keyless, RetentionClass},
 };
 
-/// How many shards the outbox has; each is drained by one node at a time. A topic's shard is its
-/// id modulo this, as in migrations/functions/outbox_add.sql.
+/// How many shards the outbox has; each is drained by one node at a time. Shard 0 is of `local`
+/// topics, 1 of `replicated` ones, as in migrations/functions/outbox_add.sql.
 pub const SHARDS: i16 = 2;
 
 /// One message that waits.
@@ -86,6 +86,8 @@ pub struct Destination {
     pub compression: Compression,
     /// Where messages without a key go.
     pub keyless: Keyless,
+    /// What the commit that appends its messages waits for.
+    pub durability: Durability,
     /// The class that its partitions are in.
     pub class: RetentionClass,
     /// Its partitions by number, at least one.
@@ -99,7 +101,7 @@ pub async fn destinations(
 ) -> Result<Vec<Destination>, StoreError> {
     let rows = sqlx::query(
         "select t.topic_id, t.compression, t.keyless, min(p.retention_class),
-           array_agg(p.partition_id order by p.index)
+           array_agg(p.partition_id order by p.index), t.durability = 'replicated'
          from postrider.topics t
          join postrider.partitions p
            on p.owner_id = t.topic_id and p.lane = 0 and p.deleted_at is null
@@ -117,6 +119,11 @@ pub async fn destinations(
                 compression: Compression::parse(row.try_get(1)?)
                     .ok_or_else(|| shape("compression"))?,
                 keyless: Keyless::parse(row.try_get(2)?).ok_or_else(|| shape("keyless"))?,
+                durability: if row.try_get(5)? {
+                    Durability::Replicated
+                } else {
+                    Durability::Local
+                },
                 class: RetentionClass::from_number(row.try_get(3)?)
                     .ok_or_else(|| shape("class"))?,
                 partitions: partitions.into_iter().map(PartitionId).collect(),
@@ -136,6 +143,8 @@ pub struct Drain {
     pub counts: Vec<i32>,
     /// Their record batch.
     pub records: Vec<Vec<u8>>,
+    /// Whether the commit waits for a synchronous standby: nobody reads it before.
+    pub is_replicated: bool,
 }
 
 impl Drain {
@@ -158,7 +167,12 @@ pub async fn append(
     drain: &Drain,
     (slot, wake): (i64, i64),
 ) -> Result<(), StoreError> {
-    sqlx::query("select postrider.outbox_append($1, $2, $3, $4, $5, $6, $7, $8, $9)")
+    // As in AppendStatement: an argument is evaluated before the call, a setting lasts until the
+    // commit.
+    let wait = "case set_config('synchronous_commit', 'on', true) when 'on' then $9 end";
+    let last = if drain.is_replicated { wait } else { "$9" };
+    let sql = format!("select postrider.outbox_append($1, $2, $3, $4, $5, $6, $7, $8, {last})");
+    sqlx::query(AssertSqlSafe(sql))
         .bind(shard)
         .bind(cursor)
         .bind(upto)

@@ -61,11 +61,8 @@ async fn doctor_names_what_is_wrong() {
     .await;
     database
         .run(
-            "insert into postrider.producer_marks (owner_id, producer_id, sequence, body_hash,
-               results)
-             select 1, '00000000-0000-0000-0000-000000000000', g, '', '{}'
-             from generate_series(1, 60000) g;
-             delete from postrider.producer_marks",
+            "insert into postrider.partition_lows select -1, g from generate_series(1, 60000) g;
+             delete from postrider.partition_lows where partition_id = -1",
         )
         .await;
     let slot = format!("slot_{}", database.name());
@@ -87,7 +84,7 @@ async fn doctor_names_what_is_wrong() {
         let (found, _) = examined(&node, &database);
         let bloat = of(&found, "bloat");
         let told = bloat["detail"].as_str().expect("text");
-        (bloat["status"] == "warn" && told.contains("producer_marks")).then_some(())
+        (bloat["status"] == "warn" && told.contains("partition_lows")).then_some(())
     })
     .await;
     // Without a node nobody drains.

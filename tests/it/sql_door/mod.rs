@@ -4,6 +4,7 @@ mod kill;
 mod messages;
 mod order;
 mod publish;
+mod replicated;
 
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgConnection};

@@ -1230,7 +1230,8 @@ begin
     raise exception 'publishing to queues is not supported yet: "%"', destination
       using errcode = '0A000';
   end if;
-  select t.topic_id, t.max_message_bytes into topic from topics t
+  select t.topic_id, t.max_message_bytes, (t.durability = 'replicated')::int as shard
+  into topic from topics t
   where t.tenant_id = 1
     and t.name = case when destination like 'topic:%' then substr(destination, 7)
       else destination end;
@@ -1254,7 +1255,7 @@ begin
       topic.max_message_bytes using errcode = '54000';
   end if;
   insert into outbox (place, topic_id, kind, key, value, header_names, header_values)
-  values (mod(topic.topic_id, 2) * 3
+  values (topic.shard * 3
       + mod((extract(epoch from transaction_timestamp()) / 60)::bigint, 3),
     topic.topic_id, outbox_add.kind, key_bytes, outbox_add.value, names, contents);
 end
