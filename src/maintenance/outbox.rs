@@ -78,7 +78,6 @@ impl Drainer {
         let (slot, wake) = match self.wake {
             Some(wake) => wake,
             None => {
-                store::append::commit_to_disk(session).await?;
                 let slot = store::wakes::open_slot(session, log.node()).await?;
                 *self.wake.insert((slot, 1))
             }

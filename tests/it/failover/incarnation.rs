@@ -6,7 +6,7 @@ use postrider::{
     lifecycle::Lifecycle,
     log::Log,
     model::{Clock, Name, TenantId, topic::TopicSettings},
-    publish::{Lane, Part, Parts, PublishError, Publisher},
+    publish::{Acked, Lane, Part, Parts, PublishError, Publisher, Terms},
     record::{Attributes, RecordBuffer, ValueKind},
     store::{Database, Incarnation},
 };
@@ -46,18 +46,21 @@ async fn a_publish_of_another_incarnation_is_sent_back() {
     };
     let other = Incarnation { timeline: now.timeline + 1, ..now };
     let (stale, fresh) = tokio::join!(
-        publisher.publish(lane(Some(other)), part(&topic)),
-        publisher.publish(lane(Some(now)), part(&topic)),
+        publisher.publish(lane(Some(other)), part(&topic), Terms::default()),
+        publisher.publish(lane(Some(now)), part(&topic), Terms::default()),
     );
-    assert_eq!(stale, Err(PublishError::Moved(topic.partitions[0])));
+    let moved = PublishError::Moved(topic.partitions[0]);
+    assert_eq!(stale.err(), Some(moved.clone()));
     // One of them alone went back, whether or not they met in a flush.
-    let offset = match fresh {
-        Ok(offsets) => offsets[0],
+    let appended = match fresh {
+        Ok(appended) => appended,
         Err(error) => {
-            assert_eq!(error, PublishError::Moved(topic.partitions[0]));
-            publisher.publish(lane(Some(now)), part(&topic)).await.expect("appended")[0]
+            assert_eq!(error, moved);
+            let again = publisher.publish(lane(Some(now)), part(&topic), Terms::default());
+            again.await.expect("appended")
         }
     };
-    assert_eq!(offset, 0, "only one was appended");
+    let Acked::Appended(offsets) = appended else { panic!("{appended:?}") };
+    assert_eq!(offsets[0], 0, "only one was appended");
     life.abort();
 }
