@@ -20,7 +20,9 @@ use crate::{
     },
     catalog::Catalog,
     cli::doctor::Finding,
+    commit::offsets::Offsets,
     config::{DatabaseSettings, LogSettings, Settings},
+    deliver::groups::Groups,
     lifecycle::{Lifecycle, Readiness},
     log::{self, Log},
     maintenance,
@@ -169,6 +171,8 @@ impl Node {
             clock,
             bodies: Bodies::default(),
             catalog: Catalog::new(log.clone(), lifecycle.clone()),
+            groups: Groups::new(log.clone(), lifecycle.clone()),
+            offsets: Offsets::new(database.clone(), lifecycle.clone()),
             publisher: Publisher::new(log.clone(), lifecycle.clone(), clock),
             log,
         });
@@ -232,6 +236,7 @@ impl Node {
         lifecycle.spawn(log::wakeup::run(self.state.log.clone()));
         lifecycle.spawn(self.state.log.clone().follow_incarnation());
         lifecycle.spawn(self.state.catalog.clone().follow_changes());
+        lifecycle.spawn(self.state.groups.clone().run());
         maintenance::start(&self.state.log, &lifecycle);
         self.probe().await;
         Ok(())

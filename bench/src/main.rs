@@ -163,6 +163,18 @@ async fn measure(bench: &mut Bench) -> Result<()> {
     if wants(bench, &[Row::Idle]) {
         rows::idle::run(bench).await?;
     }
+    if wants(bench, &[Row::Groups]) {
+        rows::groups::run(bench).await?;
+    }
+    if wants(bench, &[Row::Commits]) {
+        rows::commits::run(bench).await?;
+    }
+    if wants(bench, &[Row::IdleGroups]) {
+        rows::idle_groups::run(bench).await?;
+    }
+    if wants(bench, &[Row::Rebalance]) {
+        rows::rebalance::run(bench).await?;
+    }
     if bench.peak_memory > 0 {
         bench.memory();
     }

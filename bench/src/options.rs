@@ -20,6 +20,9 @@ pub struct Options {
     /// The measured seconds of each side in a round.
     #[arg(long, default_value_t = 3.0)]
     pub seconds: f64,
+    /// How many seconds the transaction of `commits` stands open.
+    #[arg(long, default_value_t = 300.0)]
+    pub held_seconds: f64,
     /// Threads of the load generator.
     #[arg(long, default_value_t = 2)]
     pub generator_threads: usize,
@@ -65,6 +68,14 @@ pub enum Row {
     Held,
     /// Ten thousand idle topics.
     Idle,
+    /// A group draining a backlog beside plain readers.
+    Groups,
+    /// Commits of groups beside an open transaction.
+    Commits,
+    /// A hundred idle groups of fifty members.
+    IdleGroups,
+    /// A join and a death in a group of fifty.
+    Rebalance,
 }
 
 impl Options {
@@ -82,8 +93,11 @@ impl Options {
     /// # Errors
     /// When `--url` was given together with such a row.
     pub fn check(&self) -> Result<()> {
-        let own = [Row::Batches, Row::Streams, Row::Latency, Row::Wake, Row::Held, Row::Idle];
-        if self.url.is_some() && own.iter().any(|row| self.wants(*row)) {
+        let of_the_log =
+            [Row::Batches, Row::Streams, Row::Latency, Row::Wake, Row::Held, Row::Idle];
+        let of_groups = [Row::Groups, Row::Commits, Row::IdleGroups, Row::Rebalance];
+        let mut own = of_the_log.iter().chain(&of_groups);
+        if self.url.is_some() && own.any(|row| self.wants(*row)) {
             bail!("with --url only `singles`, `idempotent` and `backlog` can be measured");
         }
         Ok(())

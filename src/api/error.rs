@@ -3,14 +3,13 @@
 //! total: a new code does not compile until its status, retry and effect are decided.
 
 mod body;
+mod store;
 
 use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 pub use body::{Effect, FieldError, ProblemBody};
-
-use crate::store::{StoreError, error::Refusal};
 
 /// The content type of problems.
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -28,6 +27,8 @@ pub enum ErrorCode {
     BodyTooLarge,
     /// The body did not arrive in time.
     BodyTimeout,
+    /// Another poll of the same member came.
+    ConcurrentPoll,
     /// PostgreSQL cannot be reached.
     DatabaseUnavailable,
     /// This node is about to stop.
@@ -68,12 +69,16 @@ pub enum ErrorCode {
     SequenceTooOld,
     /// The database has no synchronous standby.
     ReplicationUnavailable,
+    /// An epoch or generation that has passed: somebody else goes on.
+    StaleEpoch,
     /// The database has no space left.
     StorageFull,
     /// The topic was deleted and made again.
     TopicRecreated,
     /// A field that the request does not have.
     UnknownField,
+    /// The group has no such member, or not any more.
+    UnknownMember,
     /// A content type or encoding that the route does not read.
     UnsupportedMediaType,
     /// The request target is too long.
@@ -84,12 +89,13 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// All codes, in alphabetical order of their names.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 34] = [
         Self::AlreadyExists,
         Self::BatchTooLarge,
         Self::BodyDiffers,
         Self::BodyTimeout,
         Self::BodyTooLarge,
+        Self::ConcurrentPoll,
         Self::DatabaseUnavailable,
         Self::Draining,
         Self::HeadTimeout,
@@ -110,9 +116,11 @@ impl ErrorCode {
         Self::PartitionOutOfRange,
         Self::ReplicationUnavailable,
         Self::SequenceTooOld,
+        Self::StaleEpoch,
         Self::StorageFull,
         Self::TopicRecreated,
         Self::UnknownField,
+        Self::UnknownMember,
         Self::UnsupportedMediaType,
         Self::UriTooLong,
         Self::WrongOffset,
@@ -126,6 +134,7 @@ impl ErrorCode {
             Self::BodyDiffers => "body_differs",
             Self::BodyTimeout => "body_timeout",
             Self::BodyTooLarge => "body_too_large",
+            Self::ConcurrentPoll => "concurrent_poll",
             Self::DatabaseUnavailable => "database_unavailable",
             Self::Draining => "draining",
             Self::HeadTimeout => "head_timeout",
@@ -146,9 +155,11 @@ impl ErrorCode {
             Self::PartitionOutOfRange => "partition_out_of_range",
             Self::ReplicationUnavailable => "replication_unavailable",
             Self::SequenceTooOld => "sequence_too_old",
+            Self::StaleEpoch => "stale_epoch",
             Self::StorageFull => "storage_full",
             Self::TopicRecreated => "topic_recreated",
             Self::UnknownField => "unknown_field",
+            Self::UnknownMember => "unknown_member",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::UriTooLong => "uri_too_long",
             Self::WrongOffset => "wrong_offset",
@@ -159,9 +170,11 @@ impl ErrorCode {
     pub fn status(self) -> StatusCode {
         match self {
             Self::AlreadyExists
+            | Self::ConcurrentPoll
             | Self::InProgress
             | Self::LogTruncated
             | Self::SequenceTooOld
+            | Self::StaleEpoch
             | Self::TopicRecreated => StatusCode::CONFLICT,
             Self::BatchTooLarge | Self::BodyTooLarge | Self::MessageTooLarge => {
                 StatusCode::PAYLOAD_TOO_LARGE
@@ -183,7 +196,7 @@ impl ErrorCode {
             | Self::UnknownField => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Malformed => StatusCode::BAD_REQUEST,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::UnknownMember => StatusCode::NOT_FOUND,
             Self::OutcomeUnknown => StatusCode::GATEWAY_TIMEOUT,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
@@ -208,6 +221,7 @@ impl ErrorCode {
             | Self::BatchTooLarge
             | Self::BodyDiffers
             | Self::BodyTooLarge
+            | Self::ConcurrentPoll
             | Self::HeadTooLarge
             | Self::Internal
             | Self::Invalid
@@ -221,8 +235,10 @@ impl ErrorCode {
             | Self::OutcomeUnknown
             | Self::PartitionOutOfRange
             | Self::SequenceTooOld
+            | Self::StaleEpoch
             | Self::TopicRecreated
             | Self::UnknownField
+            | Self::UnknownMember
             | Self::UnsupportedMediaType
             | Self::UriTooLong
             | Self::WrongOffset => false,
@@ -238,6 +254,7 @@ impl ErrorCode {
             | Self::BodyDiffers
             | Self::BodyTimeout
             | Self::BodyTooLarge
+            | Self::ConcurrentPoll
             | Self::DatabaseUnavailable
             | Self::Draining
             | Self::HeadTimeout
@@ -256,9 +273,11 @@ impl ErrorCode {
             | Self::PartitionOutOfRange
             | Self::ReplicationUnavailable
             | Self::SequenceTooOld
+            | Self::StaleEpoch
             | Self::StorageFull
             | Self::TopicRecreated
             | Self::UnknownField
+            | Self::UnknownMember
             | Self::UnsupportedMediaType
             | Self::UriTooLong
             | Self::WrongOffset => Effect::None,
@@ -313,49 +332,6 @@ impl Problem {
     pub fn repeatable(mut self, is_repeatable: bool) -> Self {
         self.is_repeatable = is_repeatable;
         self
-    }
-
-    /// What a failed statement is on the wire. It is logged here, once; clients read no more than
-    /// what they may do about it.
-    pub fn of_store(error: &StoreError) -> Self {
-        match error {
-            StoreError::Unreachable(_) => {
-                Self::new(ErrorCode::DatabaseUnavailable, "the database cannot be reached")
-            }
-            StoreError::Lost(_) => Self::new(
-                ErrorCode::OutcomeUnknown,
-                "the connection to the database was lost before it answered",
-            ),
-            StoreError::Refused { reason, .. } => match reason {
-                Refusal::Full => {
-                    Self::new(ErrorCode::StorageFull, "the database has no space left")
-                }
-                Refusal::Busy | Refusal::Unavailable => Self::new(
-                    ErrorCode::DatabaseUnavailable,
-                    "the database cannot do this at the moment",
-                ),
-                Refusal::Missing | Refusal::Conflict | Refusal::Other => {
-                    tracing::error!(%error, "a statement was refused");
-                    Self::new(ErrorCode::Internal, "the database refused")
-                }
-            },
-            StoreError::Shape(_) => {
-                tracing::error!(%error, "a statement brought something unexpected");
-                Self::new(ErrorCode::Internal, "the database answered something unexpected")
-            }
-        }
-    }
-
-    /// What a failed read is on the wire: it has no effect that could be unknown.
-    pub fn of_read(error: &StoreError) -> Self {
-        match error {
-            StoreError::Lost(_) => {
-                Self::new(ErrorCode::DatabaseUnavailable, "the database cannot be reached")
-            }
-            StoreError::Unreachable(_) | StoreError::Refused { .. } | StoreError::Shape(_) => {
-                Self::of_store(error)
-            }
-        }
     }
 
     /// A route, field or flag that the interface names and nobody has built.

@@ -15,6 +15,8 @@ use axum::extract::FromRef;
 
 use crate::{
     catalog::Catalog,
+    commit::offsets::Offsets,
+    deliver::groups::Groups,
     lifecycle::{Lifecycle, Readiness},
     log::Log,
     model::Clock,
@@ -54,6 +56,10 @@ pub struct AppParts {
     pub bodies: Bodies,
     /// Topics as resources.
     pub catalog: Catalog,
+    /// Consumer groups.
+    pub groups: Groups,
+    /// What settles offsets of groups.
+    pub offsets: Offsets,
     /// The way into the log.
     pub publisher: Publisher,
     /// The log.

@@ -11,8 +11,9 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::error::{ErrorCode, PROBLEM_JSON, ProblemBody};
 
-const TAGS: [(&str, &str); 3] = [
+const TAGS: [(&str, &str); 4] = [
     ("topics", "Ordered, replayable logs of messages, split into partitions."),
+    ("groups", "Members that share the reading of topics and remember how far they are."),
     ("limits", "What a client may ask for."),
     ("ops", "For load balancers and monitoring."),
 ];

@@ -7,7 +7,11 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     AppState,
-    http::{docs, limits, messages, ops, publish, topics},
+    http::{
+        docs,
+        groups::{admin, members, offsets, poll, seek},
+        limits, messages, ops, publish, topics,
+    },
     openapi,
 };
 
@@ -23,6 +27,15 @@ fn table() -> OpenApiRouter<AppState> {
         .routes(routes!(publish::publish_messages))
         .routes(routes!(publish::raw::publish_raw))
         .routes(routes!(messages::read_messages))
+        .routes(routes!(members::join_group))
+        .routes(routes!(members::leave_group))
+        .routes(routes!(poll::poll_group))
+        .routes(routes!(offsets::commit_offsets))
+        .routes(routes!(seek::seek_group))
+        .routes(routes!(admin::pause_group))
+        .routes(routes!(admin::resume_group))
+        .routes(routes!(admin::get_group, admin::delete_group))
+        .routes(routes!(admin::list_groups))
         .routes(routes!(limits::get_limits))
         .routes(routes!(ops::get_health))
         .routes(routes!(ops::get_readiness))

@@ -7,6 +7,12 @@ use axum::{extract::FromRequestParts, http::request::Parts};
 
 use crate::model::{TenantId, ids::DEFAULT_TENANT};
 
+/// An id that nobody else has, for who comes without one.
+#[expect(clippy::disallowed_methods, reason = "random ids are made here")]
+pub fn random_id() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
 /// Who sent a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Principal {

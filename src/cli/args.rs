@@ -1,5 +1,7 @@
 //! The flags of the subcommands, as `--help` explains them.
 
+mod group;
+
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -7,6 +9,11 @@ use clap::{Args, Subcommand, ValueEnum};
 use crate::{
     config::{DatabaseArgs, FileArgs, LogArgs},
     model::{Name, duration},
+};
+
+pub use group::{
+    GROUP_DESCRIBE_EXAMPLES, GROUP_SEEK_EXAMPLES, GroupCommand, GroupDeleteArgs, GroupListArgs,
+    GroupNameArgs, GroupSeekArgs,
 };
 
 /// Examples of `serve`.
@@ -74,6 +81,10 @@ Begins at the latest message, or at the earliest with --no-follow. An offset nee
 the topic has more than one; a time is RFC 3339. Messages of one partition come in their order;
 partitions are mixed as they answer. Ctrl-C ends.
 
+With --group it reads as a member of that consumer group: it shares the topic with the other
+members, begins where the group is (a new group at the earliest message, or at the latest with
+--from latest), commits what it printed, and leaves when it ends.
+
 Outputs:
   table    time, partition/offset, key and value; control characters are escaped
   json     one array of messages as the server wrote them
@@ -84,7 +95,8 @@ Examples:
   postrider tail orders
   postrider tail orders --from earliest --no-follow -o ndjson > orders.ndjson
   postrider tail orders --from 2026-11-24T10:00:00Z --limit 100
-  postrider tail orders --partition 2 --from 4711";
+  postrider tail orders --partition 2 --from 4711
+  postrider tail orders --group billing -o ndjson";
 
 /// Examples of `doctor`.
 pub const DOCTOR_EXAMPLES: &str = "\
@@ -303,9 +315,9 @@ pub struct TailArgs {
     /// End where the topic ended when the command began
     #[arg(long)]
     pub no_follow: bool,
-    /// Read as a member of this consumer group (not supported yet)
-    #[arg(long, value_name = "GROUP")]
-    pub group: Option<String>,
+    /// Read as a member of this consumer group, and commit what was printed
+    #[arg(long, value_name = "GROUP", value_parser = Name::parse, conflicts_with = "partition")]
+    pub group: Option<Name>,
     /// Form of the messages: table, json, ndjson or value
     #[arg(short = 'o', long, value_enum, value_name = "FORM", default_value = "table")]
     #[arg(hide_possible_values = true)]

@@ -58,12 +58,14 @@ pub struct Call {
     body: Option<Bytes>,
     wait: Duration,
     patience: Patience,
+    is_harmless: bool,
 }
 
 impl Call {
     fn new(method: Method, path: impl Into<String>) -> Self {
         let (wait, patience) = (Duration::ZERO, Patience::Command);
-        Self { method, path: path.into(), query: Vec::new(), body: None, wait, patience }
+        let (query, is_harmless) = (Vec::new(), matches!(method, Method::GET | Method::PUT));
+        Self { method, path: path.into(), query, body: None, wait, patience, is_harmless }
     }
 
     /// `GET`.
@@ -100,6 +102,20 @@ impl Call {
         self.query("wait", format!("{}s", wait.as_secs()))
     }
 
+    /// Leaves the server time for a wait that the body asks for.
+    #[must_use]
+    pub fn waiting(mut self, wait: Duration) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// To repeat it does nothing that was not done by the first try.
+    #[must_use]
+    pub fn harmless(mut self) -> Self {
+        self.is_harmless = true;
+        self
+    }
+
     /// Sets how long repeats go on.
     #[must_use]
     pub fn patience(mut self, patience: Patience) -> Self {
@@ -108,7 +124,7 @@ impl Call {
     }
 
     fn is_idempotent(&self) -> bool {
-        matches!(self.method, Method::GET | Method::PUT)
+        self.is_harmless
     }
 }
 

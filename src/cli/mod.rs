@@ -6,6 +6,7 @@ pub mod args;
 pub mod client;
 pub mod doctor;
 pub mod error;
+pub mod group;
 pub mod interrupt;
 pub mod output;
 pub mod problem;
@@ -79,9 +80,9 @@ pub enum ClientCommand {
     /// Queues (not supported yet)
     #[command(disable_help_flag = true)]
     Queue(args::LaterArgs),
-    /// Consumer groups (not supported yet)
-    #[command(disable_help_flag = true)]
-    Group(args::LaterArgs),
+    /// List, describe, move, pause and delete consumer groups
+    #[command(subcommand)]
+    Group(args::GroupCommand),
     /// Make access tokens (not supported yet)
     #[command(disable_help_flag = true)]
     Token(args::LaterArgs),
@@ -94,7 +95,7 @@ pub async fn run(command: ClientCommand) -> Result<(), CliError> {
         ClientCommand::Publish(args) => publish::run(&args).await,
         ClientCommand::Tail(args) => tail::run(&args).await,
         ClientCommand::Queue(_) => later("queue"),
-        ClientCommand::Group(_) => later("group"),
+        ClientCommand::Group(command) => group::run(command).await,
         ClientCommand::Token(_) => later("token"),
     }
 }

@@ -85,28 +85,37 @@ struct Page {
     next_page_token: Option<String>,
 }
 
-async fn list(args: &ListArgs) -> Result<(), CliError> {
-    let client = Client::new(&args.server)?;
-    let mut topics = Vec::new();
+/// Everything that a list has, page by page.
+pub(super) async fn all(
+    client: &Client,
+    path: &str,
+    prefix: Option<&str>,
+) -> Result<Vec<Map<String, Value>>, CliError> {
+    let mut items = Vec::new();
     let mut token: Option<String> = None;
     loop {
-        let mut call = Call::get("/v1/topics").query("page_size", "1000");
-        if let Some(prefix) = &args.prefix {
+        let mut call = Call::get(path).query("page_size", "1000");
+        if let Some(prefix) = prefix {
             call = call.query("prefix", prefix);
         }
         if let Some(token) = &token {
             call = call.query("page_token", token);
         }
         let page: Page = client.send(&call).await?.json()?;
-        topics.extend(page.items);
+        items.extend(page.items);
         if page.next_page_token.is_some() && page.next_page_token == token {
             return Err(CliError::Failed("the server's list does not end".to_owned()));
         }
         token = page.next_page_token;
         if token.is_none() {
-            break;
+            return Ok(items);
         }
     }
+}
+
+async fn list(args: &ListArgs) -> Result<(), CliError> {
+    let client = Client::new(&args.server)?;
+    let topics = all(&client, "/v1/topics", args.prefix.as_deref()).await?;
     match args.output.output {
         Output::Json => output::print_json(&topics),
         Output::Table => {
@@ -197,7 +206,8 @@ async fn delete(args: &DeleteArgs) -> Result<(), CliError> {
     }
 }
 
-fn confirmed(question: &str) -> Result<bool, CliError> {
+/// Asks whoever sits at the terminal.
+pub(super) fn confirmed(question: &str) -> Result<bool, CliError> {
     let mut err = io::stderr().lock();
     let asked = write!(err, "{question} [y/N] ").and_then(|()| err.flush());
     let mut answer = String::new();
@@ -208,7 +218,7 @@ fn confirmed(question: &str) -> Result<bool, CliError> {
 }
 
 /// A setting for a cell; what has no value is a dash.
-fn word(of: &Map<String, Value>, name: &str) -> String {
+pub(super) fn word(of: &Map<String, Value>, name: &str) -> String {
     match of.get(name) {
         None | Some(Value::Null) => "-".to_owned(),
         Some(Value::String(text)) => text.clone(),

@@ -1,3 +1,3 @@
 //! ④ Who gets what: consumer groups (assignment, epochs) and queues (runs, leases, retries).
-//!
-//! Nothing is delivered to groups or queues yet; readers go through [`crate::log::read`].
+
+pub mod groups;

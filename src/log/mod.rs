@@ -20,7 +20,8 @@ use std::{
 
 use ahead::AheadBudget;
 use bytes::Bytes;
-pub use partition::Partition;
+pub use partition::{Partition, Watch};
+pub use poll::{Low, Parked};
 pub use read::{Page, Position, ReadError, ReadRequest};
 use replicated::Confirmations;
 pub use replicated::ReplicationError;

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// One read that waits, as long as it lives: whoever asked may vanish at any moment.
-struct Parked;
+pub struct Parked;
 
 impl Parked {
     fn new() -> Self {
@@ -30,8 +30,8 @@ impl Drop for Parked {
 }
 
 /// A low watermark that a waiting read has in hand.
-#[derive(Clone, Copy)]
-struct Low {
+#[derive(Clone, Copy, Debug)]
+pub struct Low {
     offset: i64,
     /// How often it had moved when it was read.
     moves: u64,
@@ -101,6 +101,43 @@ impl Log {
     fn still_counts(&self, low: &Low, moves: u64, begun: Instant) -> bool {
         let looked = *self.shared.looked.borrow();
         low.moves == moves && (low.is_read || looked.is_some_and(|looked| looked >= begun))
+    }
+
+    /// One look at a partition for a reader that waits for several: what lies at `request`, or at
+    /// the end nothing. `watch` was taken before. A reader that `rests` is not told by the database
+    /// but by the watermark that was last read, while nothing was signalled; before it says that
+    /// there is nothing, [`Log::looked_since`] must hold. One that waited already names the low
+    /// watermark that it saw, and may be answered from the tail cache.
+    pub async fn peek(
+        &self,
+        partition: &Arc<Partition>,
+        request: ReadRequest,
+        watch: &Watch<'_>,
+        rests: bool,
+        low: &mut Option<Low>,
+    ) -> Result<Page, ReadError> {
+        let moves = partition.low_moves();
+        let remembered = watch.remembered().filter(|seen| rests && seen.high == request.from);
+        let page = match remembered {
+            Some(watermarks) => Page { batches: Vec::new(), watermarks },
+            None => {
+                let seen = low.take().filter(|low| low.moves == moves);
+                self.look(partition, request, seen.map(|low| low.offset), watch).await?
+            }
+        };
+        let is_read = remembered.is_none();
+        *low = Some(Low { offset: page.watermarks.low, moves, is_read });
+        Ok(page)
+    }
+
+    /// Whether all that other nodes had committed at `moment` was signalled here.
+    pub fn looked_since(&self, moment: Instant) -> bool {
+        self.shared.looked.borrow().is_some_and(|looked| looked >= moment)
+    }
+
+    /// A reader that waits, for the gauge of them, until it is dropped.
+    pub fn parked(&self) -> Parked {
+        Parked::new()
     }
 
     /// Waits for a change; false when the time is over or the node drains.

@@ -5,6 +5,7 @@
 mod buckets;
 mod claims;
 mod freeze;
+mod group_offsets;
 mod node;
 mod outbox;
 mod retention;
@@ -30,6 +31,7 @@ enum Duty {
     Drops,
     Wakes,
     Claims,
+    GroupOffsets,
     Retention,
     Freeze,
     /// One for each shard.
@@ -44,16 +46,17 @@ impl Duty {
             Self::Drops => 2,
             Self::Wakes => 3,
             Self::Claims => 4,
+            Self::GroupOffsets => 8,
             Self::Retention => 10,
             Self::Freeze => 11,
             Self::Outbox(shard) => 20 + i64::from(shard),
         }
     }
 
-    /// Between two rounds. Others wait for what SQL publishers left.
+    /// Between two rounds. Readers wait for what SQL publishers left.
     fn interval(self) -> Duration {
         match self {
-            Self::Outbox(_) => Duration::from_millis(100),
+            Self::Outbox(_) => Duration::from_millis(50),
             _ => Duration::from_secs(1),
         }
     }
@@ -74,6 +77,7 @@ impl Duty {
 struct Memory {
     wakes: wakes::Pruner,
     claims: claims::Pruner,
+    group_offsets: group_offsets::Pruner,
     retention: retention::Retention,
     freeze: freeze::Freezer,
     outbox: outbox::Drainer,
@@ -85,8 +89,15 @@ const TAKE_EVERY: Duration = Duration::from_millis(900);
 /// Starts every duty. They end when the node stops.
 pub fn start(log: &Log, lifecycle: &Lifecycle) {
     let shards = (0..store::outbox::SHARDS).map(Duty::Outbox);
-    let duties =
-        [Duty::Buckets, Duty::Drops, Duty::Wakes, Duty::Claims, Duty::Retention, Duty::Freeze];
+    let duties = [
+        Duty::Buckets,
+        Duty::Drops,
+        Duty::Wakes,
+        Duty::Claims,
+        Duty::GroupOffsets,
+        Duty::Retention,
+        Duty::Freeze,
+    ];
     for duty in duties.into_iter().chain(shards) {
         lifecycle.spawn(keep(duty, log.clone(), lifecycle.clone()));
     }
@@ -127,6 +138,7 @@ async fn keep(duty: Duty, log: Log, lifecycle: Lifecycle) {
                 Duty::Drops => buckets::drop_expired(session).await,
                 Duty::Wakes => memory.wakes.prune(session).await,
                 Duty::Claims => memory.claims.prune(session).await,
+                Duty::GroupOffsets => memory.group_offsets.prune(session).await,
                 Duty::Retention => memory.retention.round(session).await,
                 Duty::Outbox(shard) => memory.outbox.round(session, &log, shard).await,
                 // It may last for hours, and can be ended at any moment.

@@ -27,6 +27,9 @@ const STEP_ROWS: i32 = 5_000;
 const STEP_BYTES: i64 = 4 * 1024 * 1024;
 /// How long one round goes on while there is more.
 const ROUND_TIME: Duration = Duration::from_secs(5);
+/// After so many ticks without a message a drainer looks at every fifth one only.
+const QUIET_TICKS: u32 = 40;
+const QUIET_EVERY: u32 = 5;
 /// Between two looks for tables that can be emptied.
 const EMPTY_EVERY: Duration = Duration::from_secs(10);
 
@@ -36,6 +39,8 @@ pub(super) struct Drainer {
     /// The wake slot of this session, and the number of its next wake.
     wake: Option<(i64, i64)>,
     turn: u64,
+    /// How many ticks went by without a message.
+    quiet: u32,
     emptied_at: Option<Instant>,
 }
 
@@ -47,10 +52,15 @@ impl Drainer {
         log: &Log,
         shard: i16,
     ) -> Result<(), StoreError> {
+        self.quiet = if self.quiet < u32::MAX { self.quiet + 1 } else { QUIET_TICKS };
+        if self.quiet > QUIET_TICKS && !self.quiet.is_multiple_of(QUIET_EVERY) {
+            return Ok(());
+        }
         let begun = Instant::now();
         while begun.elapsed() < ROUND_TIME && !log.is_draining() {
             let step = outbox::next(session, shard, STEP_ROWS, STEP_BYTES).await?;
             let Some(step) = step else { break };
+            self.quiet = 0;
             match self.step(session, log, shard, &step).await {
                 Ok(()) => {}
                 Err(error) if matches!(error.refusal(), Some(Refusal::Busy | Refusal::Missing)) => {

@@ -27,6 +27,11 @@ id!(
     PartitionId
 );
 id!(
+    /// A consumer group. A group that is made again under its name keeps its id, so that its
+    /// epochs rise for ever.
+    GroupId
+);
+id!(
     /// One physical table of the log, dropped as a whole when its retention has passed.
     BucketId
 );

@@ -106,5 +106,24 @@ pub const WAKE_INTERVAL: Duration = Duration::from_millis(250);
 pub const WAKE_KEPT: Duration = Duration::from_secs(60);
 /// How long a node still takes new requests after it was told to stop.
 pub const LEAVE_TIME: Duration = Duration::from_millis(500);
+/// Topics and patterns that one member of a group may name.
+pub const GROUP_TOPICS_MAX: usize = 100;
+/// Members of one group.
+pub const GROUP_MEMBERS_MAX: usize = 1_000;
+/// Offsets of one commit, and entries of one `revoked`.
+pub const GROUP_OFFSETS_MAX: usize = 10_000;
+/// The shortest time for which a member may be silent.
+pub const SESSION_TIMEOUT_MIN: Duration = Duration::from_secs(3);
+/// The longest time for which a member may be silent.
+pub const SESSION_TIMEOUT_MAX: Duration = Duration::from_secs(600);
+/// For how long a member may be silent that does not say.
+pub const SESSION_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+/// How long a poll of a group waits that does not say; at most [`READ_WAIT_MAX`] and a third of
+/// the session timeout.
+pub const POLL_WAIT_DEFAULT: Duration = Duration::from_secs(20);
+/// How often a node writes down which members it heard.
+pub const BEAT_INTERVAL: Duration = Duration::from_millis(500);
+/// How often a node looks for groups that have something to be repaired.
+pub const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a node goes on serving after it was told to stop.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);

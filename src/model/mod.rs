@@ -3,11 +3,12 @@
 
 pub mod clock;
 pub mod duration;
+pub mod group;
 pub mod ids;
 pub mod limits;
 pub mod name;
 pub mod topic;
 
 pub use clock::Clock;
-pub use ids::{BucketId, PartitionId, TenantId, TopicId};
+pub use ids::{BucketId, GroupId, PartitionId, TenantId, TopicId};
 pub use name::Name;

@@ -12,6 +12,9 @@ pub const DUTY: i64 = 2 << 56;
 pub const CATALOG: i64 = 3 << 56;
 /// Held by the one node that migrates.
 pub const MIGRATION: i64 = 4 << 56;
+/// Exclusive for whoever changes a group's members or assignments, shared by every commit of
+/// offsets: `GROUP + group_id`.
+pub const GROUP: i64 = 5 << 56;
 
 /// Takes a session's lock if it is free. The session must be a direct one, past any pooler.
 pub async fn try_session(conn: &mut PgConnection, key: i64) -> Result<bool, StoreError> {

@@ -9,7 +9,7 @@ use crate::model::BucketId;
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// migrations/functions, one function a file, in an order in which each finds what it calls.
-const FUNCTIONS: [&str; 31] = [
+const FUNCTIONS: [&str; 52] = [
     include_str!("../../migrations/functions/segment_end.sql"),
     include_str!("../../migrations/functions/enter_bucket.sql"),
     include_str!("../../migrations/functions/admit.sql"),
@@ -41,6 +41,27 @@ const FUNCTIONS: [&str; 31] = [
     include_str!("../../migrations/functions/wakes_since.sql"),
     include_str!("../../migrations/functions/open_wake_slot.sql"),
     include_str!("../../migrations/functions/log_incarnation.sql"),
+    include_str!("../../migrations/functions/group_committed.sql"),
+    include_str!("../../migrations/functions/group_next_epoch.sql"),
+    include_str!("../../migrations/functions/group_open.sql"),
+    include_str!("../../migrations/functions/group_join.sql"),
+    include_str!("../../migrations/functions/group_leave.sql"),
+    include_str!("../../migrations/functions/group_expire.sql"),
+    include_str!("../../migrations/functions/group_apply.sql"),
+    include_str!("../../migrations/functions/group_confirm.sql"),
+    include_str!("../../migrations/functions/group_commit.sql"),
+    include_str!("../../migrations/functions/group_check.sql"),
+    include_str!("../../migrations/functions/group_renew.sql"),
+    include_str!("../../migrations/functions/group_view.sql"),
+    include_str!("../../migrations/functions/group_versions.sql"),
+    include_str!("../../migrations/functions/groups_due.sql"),
+    include_str!("../../migrations/functions/group_beat.sql"),
+    include_str!("../../migrations/functions/group_seek.sql"),
+    include_str!("../../migrations/functions/group_set_paused.sql"),
+    include_str!("../../migrations/functions/group_delete.sql"),
+    include_str!("../../migrations/functions/group_drop_partitions.sql"),
+    include_str!("../../migrations/functions/group_lag.sql"),
+    include_str!("../../migrations/functions/group_prune.sql"),
 ];
 
 /// Why a database could not be migrated.

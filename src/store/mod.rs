@@ -12,6 +12,7 @@ pub mod connect;
 pub mod database;
 pub mod doctor;
 pub mod error;
+pub mod groups;
 pub mod incarnation;
 pub mod lock;
 pub mod migrate;

@@ -282,6 +282,7 @@ pub async fn delete_committed(
     .bind(standing.id.0)
     .execute(&mut *tx)
     .await?;
+    super::groups::drop_partitions(&mut tx, &standing.partitions).await?;
     sqlx::query("delete from postrider.topics where topic_id = $1")
         .bind(standing.id.0)
         .execute(&mut *tx)

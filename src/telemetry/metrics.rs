@@ -38,6 +38,7 @@ fn handle() -> &'static PrometheusHandle {
 pub fn render() -> String {
     LazyLock::force(&API);
     LazyLock::force(&LOG);
+    LazyLock::force(&GROUPS);
     handle().render()
 }
 
@@ -184,6 +185,53 @@ impl LogMetrics {
                 "Pages answered from the tail cache.",
             ),
             parked: gauge("postrider_read_parked", "Reads that wait for a message now."),
+        }
+    }
+}
+
+/// Metrics of consumer groups.
+pub static GROUPS: LazyLock<GroupMetrics> = LazyLock::new(GroupMetrics::new);
+
+/// Membership, delivery and commits.
+pub struct GroupMetrics {
+    /// Members that joined or came back.
+    pub joins: Counter,
+    /// Messages delivered to members.
+    pub delivered: Counter,
+    /// Offsets that were committed.
+    pub commits: Counter,
+    /// Offsets that were refused.
+    pub commits_refused: Counter,
+    /// Partitions that members gave up when they were told to.
+    pub revokes: Counter,
+    /// Groups in which the sweep changed something.
+    pub repairs: Counter,
+    /// Heartbeats written down.
+    pub beats: Counter,
+}
+
+impl GroupMetrics {
+    fn new() -> Self {
+        Self {
+            joins: counter("postrider_group_joins_total", "Members that joined or came back."),
+            delivered: counter(
+                "postrider_group_messages_total",
+                "Messages delivered to members of groups.",
+            ),
+            commits: counter("postrider_group_commits_total", "Offsets committed by groups."),
+            commits_refused: counter(
+                "postrider_group_commits_refused_total",
+                "Offsets of groups that were refused: of a passed epoch, or above the end.",
+            ),
+            revokes: counter(
+                "postrider_group_revokes_total",
+                "Partitions that members gave up when they were told to.",
+            ),
+            repairs: counter(
+                "postrider_group_repairs_total",
+                "Groups in which the sweep expired a member, took a partition or assigned anew.",
+            ),
+            beats: counter("postrider_group_beats_total", "Heartbeats of members written down."),
         }
     }
 }

@@ -9,6 +9,7 @@ mod cli;
 mod deploy;
 mod docs;
 mod failover;
+mod groups;
 mod history;
 mod idempotent;
 mod postgres;

@@ -4,5 +4,6 @@
 pub mod client;
 pub mod generator;
 pub mod histogram;
+pub mod member;
 pub mod numbered;
 pub mod payload;

@@ -29,11 +29,11 @@ use crate::{
 };
 
 const TOPIC: &str = "backlog";
-const MESSAGES: usize = 1_000_000;
+pub(super) const MESSAGES: usize = 1_000_000;
 /// Messages in a request while the backlog is made.
 const BATCH: usize = 1_000;
 const WRITERS: usize = 4;
-const PAGE: usize = 10_000;
+pub(super) const PAGE: usize = 10_000;
 const OURS: usize = 0;
 const READY_MADE: usize = 1;
 
@@ -63,7 +63,7 @@ struct Message<'a> {
 pub async fn run(bench: &mut Bench) -> Result<()> {
     let node = bench.node("backlog").await?;
     node.create(TOPIC, 1).await?;
-    fill(&node).await?;
+    fill(&node, TOPIC, 1).await?;
     let pages = fetch(&node).await?;
     let ready_made = Echo::start(&bench.folder, &pages).await?;
     let bytes: usize = pages.iter().map(Bytes::len).sum();
@@ -101,8 +101,9 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-async fn fill(node: &Node) -> Result<()> {
-    let requests = Arc::new(payload::publishes(node.address, TOPIC, Shape::Batch(BATCH)));
+/// Publishes [`MESSAGES`] messages.
+pub(super) async fn fill(node: &Node, topic: &str, partitions: usize) -> Result<()> {
+    let requests = Arc::new(payload::publishes(node.address, topic, Shape::Batch(BATCH)));
     let next = Arc::new(AtomicUsize::new(0));
     let mut writers = JoinSet::new();
     for _ in 0..WRITERS {
@@ -124,7 +125,7 @@ async fn fill(node: &Node) -> Result<()> {
     while let Some(writer) = writers.join_next().await {
         writer??;
     }
-    node.verify(TOPIC, 1, MESSAGES as u64).await?;
+    node.verify(topic, partitions, MESSAGES as u64).await?;
     Ok(())
 }
 

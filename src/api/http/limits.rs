@@ -45,6 +45,24 @@ pub struct Limits {
     /// How long a read may wait.
     #[schema(example = "30s")]
     read_wait_max: String,
+    /// Topics and patterns that one member of a group may name.
+    group_topics_max: usize,
+    /// Members of one group.
+    group_members_max: usize,
+    /// Offsets of one commit.
+    group_offsets_max: usize,
+    /// The shortest session timeout of a member.
+    #[schema(example = "3s")]
+    session_timeout_min: String,
+    /// The longest session timeout of a member.
+    #[schema(example = "10m")]
+    session_timeout_max: String,
+    /// The session timeout of a member that does not say.
+    #[schema(example = "30s")]
+    session_timeout_default: String,
+    /// How long a poll of a group waits that does not say; at most a third of its session timeout.
+    #[schema(example = "20s")]
+    poll_wait_default: String,
     /// Items of one page of a list.
     page_size_max: u32,
     /// Items of a page that does not say.
@@ -96,6 +114,13 @@ pub async fn get_limits() -> Json<Limits> {
         read_messages_max: limits::READ_MESSAGES_MAX,
         read_messages_default: limits::READ_MESSAGES_DEFAULT,
         read_wait_max: text(limits::READ_WAIT_MAX),
+        group_topics_max: limits::GROUP_TOPICS_MAX,
+        group_members_max: limits::GROUP_MEMBERS_MAX,
+        group_offsets_max: limits::GROUP_OFFSETS_MAX,
+        session_timeout_min: text(limits::SESSION_TIMEOUT_MIN),
+        session_timeout_max: text(limits::SESSION_TIMEOUT_MAX),
+        session_timeout_default: text(limits::SESSION_TIMEOUT_DEFAULT),
+        poll_wait_default: text(limits::POLL_WAIT_DEFAULT),
         page_size_max: limits::PAGE_SIZE_MAX,
         page_size_default: limits::PAGE_SIZE_DEFAULT,
         uri_bytes_max: limits::URI_BYTES_MAX,

@@ -1,6 +1,7 @@
 //! The handlers of REST, a file per resource.
 
 pub mod docs;
+pub mod groups;
 pub mod limits;
 mod log_token;
 pub mod messages;

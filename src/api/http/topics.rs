@@ -101,6 +101,33 @@ pub struct ListParams {
     page_token: Option<String>,
 }
 
+/// What a list is asked for, checked.
+pub(super) struct ListPage {
+    pub(super) prefix: String,
+    pub(super) after: String,
+    pub(super) size: u32,
+}
+
+impl ListParams {
+    pub(super) fn page(self) -> Result<ListPage, Problem> {
+        let size = self.page_size.unwrap_or(limits::PAGE_SIZE_DEFAULT);
+        if size == 0 || size > limits::PAGE_SIZE_MAX {
+            let detail = format!("page_size is 1 to {}", limits::PAGE_SIZE_MAX);
+            return Err(Problem::new(ErrorCode::Invalid, detail).at("?page_size"));
+        }
+        let in_names = |c: char| c.is_ascii_alphanumeric() || "._~-".contains(c);
+        if !self.prefix.chars().all(in_names) {
+            let detail = "a prefix holds only what a name can hold";
+            return Err(Problem::new(ErrorCode::Invalid, detail).at("?prefix"));
+        }
+        let after = self.page_token.unwrap_or_default();
+        if !after.is_empty() && Name::parse(&after).is_err() {
+            return Err(Problem::new(ErrorCode::Invalid, "this is no page token").at("?page_token"));
+        }
+        Ok(ListPage { prefix: self.prefix, after, size })
+    }
+}
+
 /// Reads a name from the path.
 pub(super) fn name(text: &str) -> Result<Name, Problem> {
     Name::parse(text).map_err(|why| Problem::new(ErrorCode::Invalid, why.to_string()))
@@ -280,22 +307,9 @@ pub async fn list_topics(
     State(state): State<AppState>,
     QueryParams(params): QueryParams<ListParams>,
 ) -> Result<Json<TopicList>, Problem> {
-    let size = params.page_size.unwrap_or(limits::PAGE_SIZE_DEFAULT);
-    if size == 0 || size > limits::PAGE_SIZE_MAX {
-        let detail = format!("page_size is 1 to {}", limits::PAGE_SIZE_MAX);
-        return Err(Problem::new(ErrorCode::Invalid, detail).at("?page_size"));
-    }
-    let in_names = |c: char| c.is_ascii_alphanumeric() || "._~-".contains(c);
-    if !params.prefix.chars().all(in_names) {
-        let detail = "a prefix holds only what a name can hold";
-        return Err(Problem::new(ErrorCode::Invalid, detail).at("?prefix"));
-    }
-    let after = params.page_token.unwrap_or_default();
-    if !after.is_empty() && Name::parse(&after).is_err() {
-        return Err(Problem::new(ErrorCode::Invalid, "this is no page token").at("?page_token"));
-    }
+    let ListPage { prefix, after, size } = params.page()?;
     // One more than the page tells whether there is another.
-    let listed = state.catalog.list(principal.tenant, &params.prefix, &after, size + 1).await;
+    let listed = state.catalog.list(principal.tenant, &prefix, &after, size + 1).await;
     let mut topics = listed.map_err(|error| match error {
         CatalogError::Store(error) => Problem::of_read(&error),
         other => Problem::new(ErrorCode::Internal, other.to_string()),

@@ -95,6 +95,22 @@ pub fn write_page(
     Ok(out)
 }
 
+/// Writes the messages of `batches` from `from` on, up to `until`, each followed by a comma.
+pub fn write_messages(
+    out: &mut Vec<u8>,
+    topic: &str,
+    partition: u32,
+    (from, until): (i64, i64),
+    batches: &[LogBatch],
+) -> Result<(), Corrupt> {
+    let lead = format!("{{\"topic\":\"{topic}\",\"partition\":{partition},\"offset\":");
+    let mut next = from;
+    for batch in batches {
+        write_batch(out, &lead, batch, &mut next, until)?;
+    }
+    Ok(())
+}
+
 fn write_batch(
     out: &mut Vec<u8>,
     lead: &str,

@@ -1,5 +1,6 @@
 //! `tail`: the messages of a topic as they come, a long poll for each partition.
 
+mod member;
 mod print;
 mod reader;
 
@@ -34,8 +35,8 @@ const FILES_BESIDES: u64 = 64;
 
 /// Prints what `args` say until it ends or is ended.
 pub async fn run(args: &TailArgs) -> Result<(), CliError> {
-    if args.group.is_some() {
-        return Err(CliError::NotYetSupported("the flag 'tail --group'".to_owned()));
+    if let Some(group) = &args.group {
+        return member::run(args, group).await;
     }
     let from = start(args)?;
     let client = Client::new(&args.server)?;

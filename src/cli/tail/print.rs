@@ -57,6 +57,11 @@ impl<W: Write> Printer<W> {
         self.printed >= self.limit
     }
 
+    /// How many messages more will be printed.
+    pub fn room(&self) -> u64 {
+        self.limit.saturating_sub(self.printed)
+    }
+
     /// Prints a page and flushes it.
     pub fn page(&mut self, messages: &[Box<RawValue>]) -> io::Result<()> {
         for message in messages {

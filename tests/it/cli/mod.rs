@@ -1,6 +1,7 @@
 //! The command line, run as a program against a small server that speaks the interface's shapes.
 
 mod doctor;
+mod groups;
 mod program;
 mod publish;
 mod server;

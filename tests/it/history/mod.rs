@@ -3,14 +3,16 @@
 //! connection and an answer that says `effect: unknown` are the latter. All clients of a history
 //! run on one machine with one monotonic clock, so the order of its times is real.
 //!
-//! [`check`] names what is broken by the numbers of the reliability catalogue: L1 to L8 and
-//! L12. It sorts, and looks at each operation and message once: O(n log n).
+//! [`check`] names what is broken by the numbers of the reliability catalogue: L1 to
+//! L12. It sorts, and looks at each operation and message once: O(n log n). Seeks, and looks at
+//! committed offsets, are few: each goes through its partition's operations.
 //!
 //! A payload is known by a number that is its alone ([`fingerprint`] of everything a reader gets
 //! back): publishers never send the same one twice, so that an offset, a value and a request
 //! belong to each other.
 
 mod check;
+pub mod group;
 mod recorder;
 #[cfg(test)]
 mod tests;
@@ -18,6 +20,7 @@ mod tests;
 use std::{fmt, time::Duration};
 
 pub use check::{Violation, check};
+use group::GroupOp;
 pub use recorder::Recorder;
 use serde::{Deserialize, Serialize};
 
@@ -148,6 +151,8 @@ pub struct History {
     pub attempts: Vec<Attempt>,
     /// All reads, in any order.
     pub reads: Vec<Read>,
+    /// Everything of consumer groups, in any order.
+    pub groups: Vec<GroupOp>,
 }
 
 /// The promises by their number in the catalogue.
@@ -169,6 +174,14 @@ pub enum Invariant {
     L7,
     /// A batch is seen as a whole or not at all.
     L8,
+    /// A committed offset never falls but for a seek, was committed by somebody, and is where the
+    /// next owner begins.
+    L9,
+    /// An epoch of a partition is one process's; nothing is delivered or committed under one that
+    /// has passed.
+    L10,
+    /// Within an epoch each answer goes on where the one ended whose cursor was sent.
+    L11,
     /// Nothing goes before its time; the low watermark never falls; nothing is skipped silently.
     L12,
 }
@@ -192,6 +205,12 @@ pub struct Extent {
     pub pages: usize,
     /// Messages in the final pages.
     pub finally: usize,
+    /// Messages delivered to members of groups.
+    pub delivered: usize,
+    /// Offsets that members committed.
+    pub committed: usize,
+    /// Commits that were refused.
+    pub refused: usize,
 }
 
 impl History {
@@ -210,6 +229,19 @@ impl History {
             match read.is_final {
                 true => extent.finally += messages.len(),
                 false => extent.pages += usize::from(!messages.is_empty()),
+            }
+        }
+        for operation in &self.groups {
+            match operation {
+                GroupOp::Told(told) => {
+                    extent.delivered += told.parts.iter().map(|p| p.messages.len()).sum::<usize>();
+                }
+                GroupOp::Commit(commit) => match commit.outcome {
+                    group::Outcome::Ok => extent.committed += 1,
+                    group::Outcome::Fail => extent.refused += 1,
+                    group::Outcome::Info => {}
+                },
+                GroupOp::Seek(_) | GroupOp::Stood(_) => {}
             }
         }
         extent

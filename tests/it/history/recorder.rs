@@ -7,14 +7,17 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use serde::{Deserialize, Serialize};
 
-use super::{Attempt, Fate, History, Nanos, Publish, Read, Topic, TopicId, Violation, check};
+use super::{
+    Attempt, Fate, History, Nanos, Publish, Read, Topic, TopicId, Violation, check,
+    group::{Commit, GroupOp, Outcome, Seek, Stood, Told},
+};
 
 /// Takes operations down. Clones share one history.
 #[derive(Clone, Debug)]
@@ -28,6 +31,7 @@ struct Shared {
     seed: u64,
     acked: AtomicUsize,
     unknown: AtomicUsize,
+    numbers: AtomicU64,
     history: Mutex<History>,
     notes: Mutex<BTreeMap<String, usize>>,
 }
@@ -40,6 +44,7 @@ enum Line {
     Publish(Publish),
     Attempt(Attempt),
     Read(Read),
+    Group(GroupOp),
 }
 
 impl Recorder {
@@ -47,7 +52,8 @@ impl Recorder {
     pub fn new(seed: u64) -> Self {
         let (acked, unknown) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let (begun, history, notes) = (Instant::now(), Mutex::default(), Mutex::default());
-        Self { shared: Arc::new(Shared { begun, seed, acked, unknown, history, notes }) }
+        let numbers = AtomicU64::new(0);
+        Self { shared: Arc::new(Shared { begun, seed, acked, unknown, numbers, history, notes }) }
     }
 
     /// The time of the history.
@@ -95,6 +101,39 @@ impl Recorder {
     /// A read that has ended.
     pub fn read(&self, read: Read) {
         self.lock().reads.push(read);
+    }
+
+    /// An answer that a member got. Returns its number, which answers to its cursor name.
+    pub fn told(&self, mut told: Told) -> u64 {
+        told.number = self.shared.numbers.fetch_add(1, Ordering::Relaxed);
+        let number = told.number;
+        self.lock().groups.push(GroupOp::Told(told));
+        number
+    }
+
+    /// A commit that is about to be sent: nobody knows of it until [`Self::committed`] says.
+    pub fn commits(&self, commit: Commit) -> usize {
+        let mut history = self.lock();
+        history.groups.push(GroupOp::Commit(commit));
+        history.groups.len() - 1
+    }
+
+    /// What became of a commit.
+    pub fn committed(&self, at: usize, outcome: Outcome) {
+        let now = self.now();
+        if let GroupOp::Commit(commit) = &mut self.lock().groups[at] {
+            (commit.completed, commit.outcome) = (now, outcome);
+        }
+    }
+
+    /// A seek that has ended.
+    pub fn seek(&self, seek: Seek) {
+        self.lock().groups.push(GroupOp::Seek(seek));
+    }
+
+    /// A committed offset that was looked at.
+    pub fn stood(&self, stood: Stood) {
+        self.lock().groups.push(GroupOp::Stood(stood));
     }
 
     /// How many messages were acknowledged up to now.
@@ -153,6 +192,9 @@ fn keep(file: &PathBuf, seed: u64, history: &History) -> io::Result<()> {
     for read in &history.reads {
         write(&Line::Read(read.clone()))?;
     }
+    for operation in &history.groups {
+        write(&Line::Group(operation.clone()))?;
+    }
     out.flush()
 }
 
@@ -166,6 +208,7 @@ pub fn restore(file: &Path) -> io::Result<(u64, History)> {
             Line::Publish(publish) => history.publishes.push(publish),
             Line::Attempt(attempt) => history.attempts.push(attempt),
             Line::Read(read) => history.reads.push(read),
+            Line::Group(operation) => history.groups.push(operation),
         }
     }
     Ok((seed, history))

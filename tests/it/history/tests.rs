@@ -1,5 +1,7 @@
 //! The checker against histories made by hand: each promise kept, and each broken in one place.
 
+mod groups;
+
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
@@ -63,7 +65,7 @@ fn good() -> History {
     let lost = batch.iter().map(|(payload, _)| (*payload, Fate::Info)).collect();
     let attempts = [lost, batch.clone(), batch.clone()];
     let attempts = attempts.map(|messages| Attempt { topic: 0, claim: 1, messages }).to_vec();
-    History { topics, publishes, attempts, reads }
+    History { topics, publishes, attempts, reads, ..History::default() }
 }
 
 fn broken(history: &History) -> BTreeSet<Invariant> {

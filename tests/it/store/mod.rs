@@ -1,6 +1,7 @@
 //! The log in PostgreSQL: buckets, retention, plans, migrations.
 
 mod clocks;
+mod group_plans;
 mod long_readers;
 mod migrations;
 mod plans;

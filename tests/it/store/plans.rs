@@ -24,7 +24,7 @@ use crate::support::TestDatabase;
 
 /// Keeps the server's notices, which sqlx tells as events.
 #[derive(Clone, Default)]
-struct Notices(Arc<Mutex<Vec<String>>>);
+pub struct Notices(Arc<Mutex<Vec<String>>>);
 
 impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Notices {
     fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
@@ -51,7 +51,7 @@ impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Notices {
 
 impl Notices {
     /// Every plan since the last call.
-    fn take(&self) -> Vec<Value> {
+    pub fn take(&self) -> Vec<Value> {
         let texts = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         let plan = |text: &String| {
             let (_, json) = text.split_once("plan:\n").expect("a plan");
@@ -63,16 +63,16 @@ impl Notices {
 
 /// One way in which a table was looked into.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Access {
-    node: String,
-    relation: String,
-    index: String,
-    condition: String,
+pub struct Access {
+    pub node: String,
+    pub relation: String,
+    pub index: String,
+    pub condition: String,
     query: String,
 }
 
 /// All looks into tables, in every plan and its parts.
-fn accesses(plans: &[Value]) -> Vec<Access> {
+pub fn accesses(plans: &[Value]) -> Vec<Access> {
     fn walk(node: &Value, query: &str, found: &mut Vec<Access>) {
         let text = |name: &str| node[name].as_str().unwrap_or_default().to_owned();
         if node["Relation Name"].is_string() && text("Node Type").contains("Scan") {
@@ -148,13 +148,7 @@ impl Scene {
         let slot = "insert into postrider.nodes (name) values ('a'), ('b');
             insert into postrider.wake_slots (node_id) values (1), (2)";
         run(&mut session, slot).await;
-        let explain = "load 'auto_explain';
-            set auto_explain.log_min_duration = 0;
-            set auto_explain.log_nested_statements = on;
-            set auto_explain.log_format = json;
-            set auto_explain.log_level = notice;
-            set client_min_messages = notice";
-        run(&mut session, explain).await;
+        run(&mut session, EXPLAIN).await;
         Self { database, session, notices: notices.clone(), bucket, wake: 1_000_000 }
     }
 
@@ -363,11 +357,19 @@ impl Scene {
     }
 }
 
+/// Makes a session tell how it carries out what follows.
+pub const EXPLAIN: &str = "load 'auto_explain';
+    set auto_explain.log_min_duration = 0;
+    set auto_explain.log_nested_statements = on;
+    set auto_explain.log_format = json;
+    set auto_explain.log_level = notice;
+    set client_min_messages = notice";
+
 fn name() -> Name {
     Name::parse("explained").expect("a name")
 }
 
-async fn run(session: &mut PgConnection, sql: &str) {
+pub async fn run(session: &mut PgConnection, sql: &str) {
     let done = sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned())).execute(session).await;
     done.unwrap_or_else(|why| panic!("{sql}: {why}"));
 }

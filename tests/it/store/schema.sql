@@ -1,5 +1,112 @@
 CREATE SCHEMA postrider;
 
+CREATE FUNCTION postrider.admit(ids bigint[], next_offsets bigint[], expects bigint[], owners bigint[], producers uuid[], sequences bigint[], lowest integer[], tenants bigint[], scopes text[], keys text[], hashes bytea[], layouts bytea[], firsts integer[], lasts integer[], part_ids integer[], part_shifts bigint[]) RETURNS TABLE(outcome smallint, partition_id bigint, base_offset bigint, appended_at timestamp with time zone)
+    LANGUAGE plpgsql
+    SET search_path TO 'postrider', 'pg_temp'
+    AS $$
+declare
+  -- How many sequences of a producer are answered again; limits::PRODUCER_WINDOW.
+  producer_window constant int := 64;
+  marks int := coalesce(cardinality(owners), 0);
+  is_refused boolean := false;
+  is_told boolean;
+  new_owners bigint[];
+  new_producers uuid[];
+  new_sequences bigint[];
+  new_tenants bigint[];
+  new_scopes text[];
+  new_keys text[];
+begin
+  if marks > 0 then
+    -- Waits for whoever holds the same sequence and is not committed.
+    with new as (
+      insert into producer_marks (owner_id, producer_id, sequence, body_hash, layout, results)
+      select c.owner, c.producer, c.sequence, c.hash, c.layout,
+        case when c.first = c.last
+          then array[next_offsets[part_ids[c.first]] + part_shifts[c.first]]
+          else array(
+            select next_offsets[part_ids[part]] + part_shifts[part]
+            from generate_series(c.first, c.last) part)
+        end
+      from unnest(owners, producers, sequences, hashes, layouts, firsts, lasts)
+        c (owner, producer, sequence, hash, layout, first, last)
+      where c.owner is not null
+      on conflict do nothing returning owner_id, producer_id, sequence
+    )
+    select array_agg(new.owner_id), array_agg(new.producer_id), array_agg(new.sequence)
+    into new_owners, new_producers, new_sequences from new;
+    is_refused := cardinality(new_owners) is distinct from marks;
+    if not is_refused then
+      -- In a statement after the insert: a mark that was pruned left a newest one behind, which
+      -- was committed before it went.
+      perform 1 from unnest(lowest) low (n)
+      where exists (
+        select from producer_marks m
+        where m.owner_id = owners[low.n] and m.producer_id = producers[low.n]
+          and m.sequence >= sequences[low.n] + producer_window);
+      is_refused := found;
+    end if;
+  end if;
+  if tenants is not null then
+    with new as (
+      insert into idempotency_keys
+        (tenant_id, scope, idempotency_key, body_hash, status, answer, results)
+      select c.tenant, c.scope, c.key, hashes[marks + c.n], 200, layouts[marks + c.n],
+        array(
+          select next_offsets[part_ids[part]] + part_shifts[part]
+          from generate_series(firsts[marks + c.n], lasts[marks + c.n]) part)
+      from unnest(tenants, scopes, keys) with ordinality c (tenant, scope, key, n)
+      on conflict do nothing returning tenant_id, scope, idempotency_key
+    )
+    select array_agg(new.tenant_id), array_agg(new.scope), array_agg(new.idempotency_key)
+    into new_tenants, new_scopes, new_keys from new;
+    is_refused := is_refused or cardinality(new_tenants) is distinct from cardinality(tenants);
+  end if;
+  -- What came before is answered as it was, whatever it expects now.
+  return query
+    select 5::smallint, u.id, u.next_offset, null::timestamptz
+    from unnest(ids, expects, next_offsets) u (id, expected, next_offset)
+    where u.expected >= 0 and u.expected <> u.next_offset;
+  is_told := found;
+  if not is_told and not is_refused then
+    return;
+  end if;
+  return query
+    select case when old.is_old then 7 else 6 end::smallint, null::bigint, c.n, null::timestamptz
+    from unnest(owners, producers, sequences) with ordinality c (owner, producer, sequence, n)
+    cross join lateral (
+      select exists (
+        select from producer_marks m
+        where m.owner_id = c.owner and m.producer_id = c.producer
+          and m.sequence >= c.sequence + producer_window) as is_old
+    ) old
+    where old.is_old or not exists (
+      select from unnest(new_owners, new_producers, new_sequences) n (owner, producer, sequence)
+      where n.owner = c.owner and n.producer = c.producer and n.sequence = c.sequence)
+    union all
+    select 6::smallint, null::bigint, marks + c.n, null::timestamptz
+    from unnest(tenants, scopes, keys) with ordinality c (tenant, scope, key, n)
+    where not exists (
+      select from unnest(new_tenants, new_scopes, new_keys) n (tenant, scope, key)
+      where n.tenant = c.tenant and n.scope = c.scope and n.key = c.key);
+  -- A claim that comes twice in a flush would be taken back and its messages appended.
+  if not found and not is_told then
+    raise exception 'a claim comes twice in a flush' using errcode = '22000';
+  end if;
+  -- One at a time: a join with an empty table is planned as a scan of the whole index.
+  for n in 1 .. coalesce(cardinality(new_owners), 0) loop
+    delete from producer_marks m
+    where m.owner_id = new_owners[n] and m.producer_id = new_producers[n]
+      and m.sequence = new_sequences[n];
+  end loop;
+  for n in 1 .. coalesce(cardinality(new_tenants), 0) loop
+    delete from idempotency_keys k
+    where k.tenant_id = new_tenants[n] and k.scope = new_scopes[n]
+      and k.idempotency_key = new_keys[n];
+  end loop;
+end
+$$;
+
 CREATE FUNCTION postrider.as_text(bytes bytea) RETURNS text
     LANGUAGE plpgsql IMMUTABLE
     AS $$
@@ -193,6 +300,641 @@ begin
       delete from partitions p where p.partition_id = part.partition_id;
     end if;
   end loop;
+end
+$$;
+
+CREATE FUNCTION postrider.group_apply(of_group bigint, ids bigint[], topics text[], indexes integer[], targets text[], at_once boolean[], seen_change bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'postrider', 'pg_temp'
+    AS $$
+declare
+  g postrider.groups;
+  new_epoch bigint;
+  changed bigint;
+  gone bigint;
+  this_log text := log_incarnation();
+  -- An index on the deadline is no use while the clock is a function call.
+  at timestamptz := clock_timestamp();
+begin
+  select * into g from groups gr where gr.group_id = of_group;
+  new_epoch := greatest(g.last_epoch + 1, (extract(epoch from at) * 1000)::bigint);
+  with gone as (
+    delete from assignments a
+    where a.group_id = of_group and not exists (
+      select from partitions p where p.partition_id = a.partition_id and p.deleted_at is null)
+    returning a.partition_id
+  ), forgotten as (
+    delete from group_offsets o using gone
+    where o.partition_id = gone.partition_id and o.group_id = of_group
+  )
+  select count(*) from gone into gone;
+  with wanted as (
+    select u.id, u.topic, u.index, u.target, u.now,
+      s.revoke_deadline is null or s.target_id is distinct from u.target as is_news
+    from unnest(ids, topics, indexes, targets, at_once) u (id, topic, index, target, now)
+    join partitions p on p.partition_id = u.id and p.deleted_at is null
+    left join assignments s on s.group_id = of_group and s.partition_id = u.id
+  ), told as (
+    -- What goes on with a living owner: told to give up, told of another successor, or as it is.
+    update assignments a set target_id = w.target,
+      revoke_deadline = coalesce(a.revoke_deadline, at + interval '5 seconds')
+    from wanted w
+    where a.group_id = of_group and a.partition_id = w.id
+      and not w.now and a.member_id is distinct from w.target
+      and (a.revoke_deadline is null or a.revoke_deadline > at)
+      and exists (
+        select from group_members m where m.group_id = of_group and m.member_id = a.member_id)
+    returning a.partition_id, w.is_news
+  ), moved as (
+    update assignments a set member_id = w.target, target_id = w.target, revoke_deadline = null,
+      epoch = new_epoch, log_incarnation = this_log
+    from wanted w
+    where a.group_id = of_group and a.partition_id = w.id
+      and not exists (select from told t where t.partition_id = w.id)
+      and (w.now or a.revoke_deadline is not null or a.member_id is distinct from w.target
+        or a.target_id is distinct from w.target)
+    returning a.partition_id
+  ), made as (
+    insert into assignments as a (group_id, partition_id, tenant_id, topic, index, member_id,
+      target_id, epoch, log_incarnation)
+    select of_group, w.id, g.tenant_id, w.topic, w.index, w.target, w.target, new_epoch, this_log
+    from wanted w
+    where not exists (
+      select from assignments s where s.group_id = of_group and s.partition_id = w.id)
+    returning a.partition_id
+  ), begun as (
+    insert into group_offsets (partition_id, group_id, epoch, next_offset, tenant_id)
+    select m.partition_id, of_group, new_epoch, group_committed(m.partition_id, of_group),
+      g.tenant_id
+    from moved m
+    union all
+    select m.partition_id, of_group, new_epoch,
+      case when m.partition_id > g.start_upto then 0
+        when g.start = 'latest' then w.high else w.low end, g.tenant_id
+    from made m cross join lateral watermarks(m.partition_id) w
+  )
+  select (select count(*) from told t where t.is_news) + (select count(*) from moved)
+    + (select count(*) from made) into changed;
+  -- Nodes are told only of what is news. Topics mean nothing to a group without members.
+  update groups gr set catalog_seen = case
+      when exists (select from group_members m where m.group_id = of_group) then seen_change
+      else 9223372036854775807 end,
+    last_epoch = case when changed > 0 then new_epoch else gr.last_epoch end,
+    version = gr.version + (changed + gone > 0)::int
+  where gr.group_id = of_group;
+end
+$$;
+
+CREATE FUNCTION postrider.group_beat(numbers bigint[], ages_ms bigint[]) RETURNS SETOF bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'postrider', 'pg_temp'
+    SET lock_timeout TO '2s'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    AS $$
+declare
+  at timestamptz := clock_timestamp();
+begin
+  perform set_config('synchronous_commit', 'off', true);
+  with heard as (
+    select h.member_number, u.age from unnest(numbers, ages_ms) u (number, age)
+    join member_heartbeats h on h.member_number = u.number
+    order by h.member_number for update of h skip locked
+  )
+  update member_heartbeats h
+  set seen_at = greatest(h.seen_at, at - heard.age * interval '1 millisecond')
+  from heard where h.member_number = heard.member_number;
+  return query select u.number from unnest(numbers) u (number)
+    left join member_heartbeats h on h.member_number = u.number
+    where h.member_number is null;
+end
+$$;
+
+CREATE FUNCTION postrider.group_check(of_group bigint, of_member text) RETURNS TABLE(partition_id bigint, topic text, index integer, epoch bigint, revoke_ms bigint, committed bigint, is_current boolean)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'postrider', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $$
+declare
+  this_log text := log_incarnation();
+  at timestamptz := clock_timestamp();
+begin
+  return query
+    select null::bigint, g.name, null::int, m.generation, null::bigint, g.version, g.is_paused
+    from groups g
+    left join group_members m on m.group_id = g.group_id and m.member_id = of_member
+    where g.group_id = of_group and g.deleted_at is null;
+  return query
+    select a.partition_id, a.topic, a.index, a.epoch,
+      case when a.revoke_deadline is not null then
+        greatest(0, extract(epoch from a.revoke_deadline - at) * 1000)::bigint end,
+      group_committed(a.partition_id, of_group), a.log_incarnation = this_log
+    from assignments a
+    where a.group_id = of_group and a.member_id = of_member
+    order by a.topic, a.index;
+end
+$$;
+
+CREATE FUNCTION postrider.group_commit(of_group bigint, ids bigint[], epochs bigint[], nexts bigint[], vouched boolean[]) RETURNS TABLE(outcome smallint, high bigint)
+    LANGUAGE plpgsql
+    SET search_path TO 'postrider', 'pg_temp'
+    SET lock_timeout TO '2s'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $$
+declare
+  this_log text;
+  standing postrider.assignments;
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'a commit of offsets needs read committed' using errcode = '25001';
+  end if;
+  perform pg_advisory_xact_lock_shared(360287970189639680 + of_group);
+  this_log := log_incarnation();
+  for i in 1 .. cardinality(ids) loop
+    outcome := 0;
+    high := null;
+    perform 1 from group_offsets o
+    where o.partition_id = ids[i] and o.group_id = of_group and o.epoch = epochs[i]
+      and o.next_offset >= nexts[i]
+    limit 1;
+    if not found then
+      select * into standing from assignments a
+      where a.group_id = of_group and a.partition_id = ids[i];
+      if standing.epoch is distinct from epochs[i] or standing.member_id is null then
+        outcome := 1;
+      elsif standing.log_incarnation <> this_log then
+        outcome := 3;
+      else
+        if not vouched[i] then
+          select w.high into high from watermarks(ids[i]) w;
+        end if;
+        if nexts[i] > high or (high is null and not vouched[i]) then
+          outcome := 2;
+        else
+          insert into group_offsets (partition_id, group_id, epoch, next_offset, tenant_id)
+          values (ids[i], of_group, epochs[i], nexts[i], standing.tenant_id)
+          on conflict do nothing;
+        end if;
+      end if;
+    end if;
+    return next;
+  end loop;
+end
+$$;
+
+CREATE FUNCTION postrider.group_committed(of_partition bigint, of_group bigint) RETURNS bigint
+    LANGUAGE sql STABLE
+    SET search_path TO 'postrider', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $$
+  select o.next_offset from group_offsets o
+  where o.partition_id = of_partition and o.group_id = of_group
+  order by o.epoch desc, o.next_offset desc limit 1
+$$;
+
+CREATE FUNCTION postrider.group_confirm(of_group bigint, of_member text, of_generation bigint, ids bigint[], epochs bigint[]) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'postrider', 'pg_temp'
+    SET lock_timeout TO '2s'
+    AS $$
+declare
+  moved bigint;
+  new_epoch bigint;
+  this_log text := log_incarnation();
+begin
+  perform pg_advisory_xact_lock(360287970189639680 + of_group);
+  perform 1 from group_members m
+  where m.group_id = of_group and m.member_id = of_member and m.generation = of_generation;
+  if not found then
+    return 0;
+  end if;
+  perform 1 from unnest(ids, epochs) u (id, epoch)
+  join assignments a on a.group_id = of_group and a.partition_id = u.id and a.epoch = u.epoch
+    and a.member_id = of_member and a.revoke_deadline is not null;
+  if not found then
+    return 0;
+  end if;
+  new_epoch := group_next_epoch(of_group);
+  with given as (
+    update assignments a set member_id = a.target_id, revoke_deadline = null, epoch = new_epoch,
+      log_incarnation = this_log
+    from unnest(ids, epochs) u (id, epoch)
+    where a.group_id = of_group and a.partition_id = u.id and a.epoch = u.epoch
+      and a.member_id = of_member and a.revoke_deadline is not null
+    returning a.partition_id, a.tenant_id
+  )
+  insert into group_offsets (partition_id, group_id, epoch, next_offset, tenant_id)
+  select given.partition_id, of_group, new_epoch,
+    group_committed(given.partition_id, of_group), given.tenant_id
+  from given;
+  get diagnostics moved = row_count;
+  return moved;
+end
+$$;
+
+CREATE FUNCTION postrider.group_delete(of_group bigint) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'postrider', 'pg_temp'
+    SET lock_timeout TO '2s'
+    AS $$
+begin
+  perform pg_advisory_xact_lock(360287970189639680 + of_group);
+  update groups g set deleted_at = clock_timestamp(), version = g.version + 1
+  where g.group_id = of_group and g.deleted_at is null;
+  if not found then
+    return false;
+  end if;
+  delete from member_heartbeats h using group_members m
+  where m.group_id = of_group and h.member_number = m.member_number;
+  delete from group_members m where m.group_id = of_group;
+  delete from group_offsets o using assignments a
+  where a.group_id = of_group and o.partition_id = a.partition_id and o.group_id = of_group;
+  delete from assignments a where a.group_id = of_group;
+  return true;
+end
+$$;
+
+CREATE FUNCTION postrider.group_drop_partitions(ids bigint[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'postrider', 'pg_temp'
+    AS $$
+declare
+  touched bigint[] := array(
+    select distinct a.group_id from assignments a
+    where a.partition_id = any (ids) order by a.group_id);
+  one bigint;
+begin
+  foreach one in array touched loop
+    perform pg_advisory_xact_lock(360287970189639680 + one);
+  end loop;
+  delete from group_offsets o
+  where o.partition_id = any (ids) and o.group_id = any (touched);
+  delete from assignments a where a.partition_id = any (ids) and a.group_id = any (touched);
+  foreach one in array touched loop
+    perform group_next_epoch(one);
+  end loop;
+end
+$$;
+
+CREATE FUNCTION postrider.group_expire(of_group bigint, alive_ms bigint) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'postrider', 'pg_temp'
+    AS $$
+declare
+  gone bigint;
+  at timestamptz := clock_timestamp();
+begin
+  with silent as (
+    delete from member_heartbeats h
+    where h.group_id = of_group
+      and h.seen_at < clock_timestamp() - h.session_timeout_ms * interval '1 millisecond'
+      and (h.session_timeout_ms <= alive_ms or alive_ms >= 5000)
+    returning h.member_number
+  )
+  delete from group_members m using silent where m.member_number = silent.member_number;
+  get diagnostics gone = row_count;
+  update groups g set version = g.version + 1 where gone > 0 and g.group_id = of_group;
+  return gone > 0
+    or exists (select from assignments a where a.group_id = of_group and (a.revoke_deadline < at
+      or (a.member_id is distinct from a.target_id and a.revoke_deadline is null)))
+    or exists (select from groups g where g.group_id = of_group and g.deleted_at is null
+      and g.catalog_seen < (select max(c.change_id) from catalog_changes c));
+end
+$$;
+
+CREATE FUNCTION postrider.group_join(of_group bigint, of_member text, wanted bigint, wanted_patterns text[], timeout_ms bigint, first_start text, OUT outcome smallint, OUT generation bigint, OUT member_number bigint) RETURNS record
+    LANGUAGE plpgsql
+    SET search_path TO 'postrider', 'pg_temp'
+    AS $$
+declare
+  standing postrider.group_members;
+begin
+  update groups g set deleted_at = null, created_at = clock_timestamp(), is_paused = false,
+    start = first_start, catalog_seen = 0, start_upto = coalesce(
+      (select p.partition_id from partitions p order by p.partition_id desc limit 1), 0)
+  where g.group_id = of_group and g.deleted_at is not null;
+  select * into standing from group_members m
+  where m.group_id = of_group and m.member_id = of_member;
+  outcome := case when found then 2 else 0 end;
+  if found and wanted <= standing.generation then
+    outcome := case when wanted < standing.generation then 3
+      when standing.patterns = wanted_patterns and standing.session_timeout_ms = timeout_ms then 1
+      else 4 end;
+    generation := standing.generation;
+    member_number := standing.member_number;
+    return;
+  end if;
+  -- Without a number the clock's: one that left or was silent had a lower one.
+  generation := coalesce(wanted, standing.generation + 1,
+    (extract(epoch from clock_timestamp()) * 1000)::bigint);
+  delete from member_heartbeats h where h.member_number = standing.member_number;
+  delete from group_members m where m.group_id = of_group and m.member_id = of_member;
+  insert into group_members as m
+    (group_id, member_id, tenant_id, generation, patterns, session_timeout_ms)
+  select of_group, of_member, g.tenant_id, group_join.generation, wanted_patterns, timeout_ms
+  from groups g where g.group_id = of_group
+  returning m.member_number into group_join.member_number;
+  update groups g set version = g.version + 1 where g.group_id = of_group;
+  insert into member_heartbeats (member_number, tenant_id, group_id, session_timeout_ms, seen_at)
+  select group_join.member_number, g.tenant_id, of_group, timeout_ms, clock_timestamp()
+  from groups g where g.group_id = of_group;
+end
+$$;
+
+CREATE FUNCTION postrider.group_lag(of_group bigint) RETURNS TABLE(partition_id bigint, topic text, index integer, member_id text, epoch bigint, is_revoked boolean, committed bigint, low bigint, high bigint, lag_ms bigint)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'postrider', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $_$
+declare
+  segment postrider.segments;
+  first_at timestamptz;
+begin
+  for partition_id, topic, index, member_id, epoch, is_revoked, committed, low, high in
+    select a.partition_id, a.topic, a.index, a.member_id, a.epoch, a.revoke_deadline is not null,
+      group_committed(a.partition_id, of_group), w.low, w.high
+    from assignments a cross join lateral watermarks(a.partition_id) w
+    where a.group_id = of_group order by a.topic, a.index
+  loop
+    lag_ms := null;
+    if greatest(committed, low) < high then
+      first_at := null;
+      select * into segment from segments s
+      where s.partition_id = group_lag.partition_id
+        and s.first_offset <= greatest(group_lag.committed, group_lag.low)
+      order by s.first_offset desc limit 1;
+      if found and to_regclass('postrider.batches_' || segment.bucket_id) is not null then
+        execute format(
+          'select appended_at from postrider.batches_%s
+           where partition_id = $1 and base_offset <= $2 order by base_offset desc limit 1',
+          segment.bucket_id)
+          into first_at using group_lag.partition_id, greatest(committed, low);
+      end if;
+      lag_ms := greatest(0, extract(epoch from clock_timestamp() - first_at) * 1000)::bigint;
+    end if;
+    return next;
+  end loop;
+end
+$_$;
+
+CREATE FUNCTION postrider.group_leave(of_group bigint, of_member text) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'postrider', 'pg_temp'
+    AS $$
+declare
+  gone bigint;
+begin
+  delete from group_members m where m.group_id = of_group and m.member_id = of_member
+  returning m.member_number into gone;
+  if not found then
+    return false;
+  end if;
+  delete from member_heartbeats h where h.member_number = gone;
+  update groups g set version = g.version + 1 where g.group_id = of_group;
+  return true;
+end
+$$;
+
+CREATE FUNCTION postrider.group_next_epoch(of_group bigint) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'postrider', 'pg_temp'
+    AS $$
+declare
+  next_epoch bigint;
+begin
+  update groups g set
+    last_epoch = greatest(g.last_epoch + 1, (extract(epoch from clock_timestamp()) * 1000)::bigint),
+    version = g.version + 1
+  where g.group_id = of_group
+  returning g.last_epoch into next_epoch;
+  return next_epoch;
+end
+$$;
+
+CREATE FUNCTION postrider.group_open(of_tenant bigint, of_name text, first_start text) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'postrider', 'pg_temp'
+    AS $$
+declare
+  found_group bigint;
+begin
+  select g.group_id into found_group from groups g
+  where g.tenant_id = of_tenant and g.name = of_name;
+  if found then
+    return found_group;
+  end if;
+  insert into groups (tenant_id, name, start, start_upto)
+  values (of_tenant, of_name, first_start, coalesce(
+    (select p.partition_id from partitions p order by p.partition_id desc limit 1), 0))
+  on conflict on constraint groups_tenant_id_name_key do nothing
+  returning group_id into found_group;
+  if found_group is null then
+    select g.group_id into found_group from groups g
+    where g.tenant_id = of_tenant and g.name = of_name;
+  end if;
+  return found_group;
+end
+$$;
+
+CREATE FUNCTION postrider.group_prune(ids bigint[], group_ids bigint[], epochs bigint[], nexts bigint[]) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'postrider', 'pg_temp'
+    SET lock_timeout TO '2s'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    AS $$
+declare
+  gone bigint;
+begin
+  delete from group_offsets o
+  using unnest(ids, group_ids, epochs, nexts) u (id, group_id, epoch, next_offset)
+  where o.partition_id = u.id and o.group_id = u.group_id
+    and (o.epoch, o.next_offset) < (u.epoch, u.next_offset);
+  get diagnostics gone = row_count;
+  return gone;
+end
+$$;
+
+CREATE FUNCTION postrider.group_renew(of_group bigint) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'postrider', 'pg_temp'
+    SET lock_timeout TO '2s'
+    AS $$
+declare
+  renewed bigint;
+  new_epoch bigint;
+  this_log text := log_incarnation();
+begin
+  perform pg_advisory_xact_lock(360287970189639680 + of_group);
+  perform 1 from assignments a where a.group_id = of_group and a.log_incarnation <> this_log;
+  if not found then
+    return 0;
+  end if;
+  new_epoch := group_next_epoch(of_group);
+  with anew as (
+    update assignments a set epoch = new_epoch, log_incarnation = this_log
+    where a.group_id = of_group and a.log_incarnation <> this_log
+    returning a.partition_id, a.tenant_id
+  )
+  insert into group_offsets (partition_id, group_id, epoch, next_offset, tenant_id)
+  select anew.partition_id, of_group, new_epoch,
+    group_committed(anew.partition_id, of_group), anew.tenant_id
+  from anew;
+  get diagnostics renewed = row_count;
+  return renewed;
+end
+$$;
+
+CREATE FUNCTION postrider.group_seek(of_group bigint, ids bigint[], nexts bigint[]) RETURNS TABLE(partition_id bigint, epoch bigint)
+    LANGUAGE plpgsql
+    SET search_path TO 'postrider', 'pg_temp'
+    SET lock_timeout TO '2s'
+    AS $$
+declare
+  new_epoch bigint;
+  this_log text := log_incarnation();
+begin
+  perform pg_advisory_xact_lock(360287970189639680 + of_group);
+  new_epoch := group_next_epoch(of_group);
+  return query
+    with moved as (
+      update assignments a set epoch = new_epoch, log_incarnation = this_log
+      from unnest(ids, nexts) u (id, next_offset)
+      where a.group_id = of_group and a.partition_id = u.id
+      returning a.partition_id, a.tenant_id, u.next_offset
+    ), begun as (
+      insert into group_offsets as o (partition_id, group_id, epoch, next_offset, tenant_id)
+      select moved.partition_id, of_group, new_epoch, moved.next_offset, moved.tenant_id
+      from moved returning o.partition_id
+    )
+    select begun.partition_id, new_epoch from begun;
+end
+$$;
+
+CREATE FUNCTION postrider.group_set_paused(of_group bigint, paused boolean) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'postrider', 'pg_temp'
+    SET lock_timeout TO '2s'
+    AS $$
+begin
+  perform pg_advisory_xact_lock(360287970189639680 + of_group);
+  update groups g set is_paused = paused, version = g.version + 1
+  where g.group_id = of_group and g.deleted_at is null;
+  return found;
+end
+$$;
+
+CREATE FUNCTION postrider.group_versions(ids bigint[], versions bigint[]) RETURNS TABLE(group_id bigint, log_incarnation text)
+    LANGUAGE sql STABLE
+    SET search_path TO 'postrider', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    AS $$
+  select u.id, null::text
+  from unnest(ids, versions) u (id, version)
+  left join groups g on g.group_id = u.id and g.deleted_at is null
+  where g.version is distinct from u.version
+  union all
+  select null::bigint, log_incarnation()
+$$;
+
+CREATE FUNCTION postrider.group_view(of_group bigint) RETURNS TABLE(member_id text, number bigint, partition_id bigint, topic text, index integer, epoch bigint, ms bigint, is_paused boolean)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'postrider', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $$
+declare
+  at timestamptz := clock_timestamp();
+begin
+  return query
+    select null::text, null::bigint, null::bigint, null::text, null::int, g.version, null::bigint,
+      g.is_paused
+    from groups g where g.group_id = of_group and g.deleted_at is null;
+  if not found then
+    return;
+  end if;
+  return query
+    select m.member_id, m.member_number, null::bigint, null::text, null::int, m.generation,
+      m.session_timeout_ms, null::boolean
+    from group_members m where m.group_id = of_group;
+  return query
+    select a.member_id, null::bigint, a.partition_id, a.topic, a.index, a.epoch,
+      case when a.revoke_deadline is not null then
+        greatest(0, extract(epoch from a.revoke_deadline - at) * 1000)::bigint end,
+      null::boolean
+    from assignments a where a.group_id = of_group and a.member_id is not null
+    order by a.topic, a.index;
+end
+$$;
+
+CREATE FUNCTION postrider.groups_due(alive_ms bigint) RETURNS TABLE(group_id bigint, next_ms bigint)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'postrider', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    AS $$
+declare
+  at timestamptz := clock_timestamp();
+  newest bigint := coalesce(
+    (select c.change_id from catalog_changes c order by c.change_id desc limit 1), 0);
+  first_silent timestamptz;
+  first_deadline timestamptz;
+begin
+  select min(h.seen_at + h.session_timeout_ms * interval '1 millisecond') into first_silent
+  from member_heartbeats h
+  where h.session_timeout_ms <= alive_ms or alive_ms >= 5000;
+  select min(a.revoke_deadline) into first_deadline from assignments a
+  where a.revoke_deadline is not null;
+  if first_silent < at then
+    return query select distinct h.group_id, null::bigint from member_heartbeats h
+      where h.seen_at < at - h.session_timeout_ms * interval '1 millisecond'
+        and (h.session_timeout_ms <= alive_ms or alive_ms >= 5000);
+  end if;
+  if first_deadline < at then
+    return query select distinct a.group_id, null::bigint from assignments a
+      where a.revoke_deadline < at;
+  end if;
+  return query select distinct a.group_id, null::bigint from assignments a
+    where a.member_id is distinct from a.target_id and a.revoke_deadline is null;
+  return query select g.group_id, null::bigint from groups g
+    where g.catalog_seen < newest and g.deleted_at is null;
+  return query select null::bigint,
+    greatest(0, extract(epoch from least(first_silent, first_deadline) - at) * 1000)::bigint;
+end
+$$;
+
+CREATE FUNCTION postrider.log_incarnation() RETURNS text
+    LANGUAGE plpgsql
+    SET search_path TO 'postrider', 'pg_temp'
+    AS $$
+declare
+  system bigint := 0;
+begin
+  begin
+    system := (select s.system_identifier from pg_control_system() s);
+  exception when insufficient_privilege then
+    system := 0;
+  end;
+  return to_hex(system) || '-' || lower(left(pg_walfile_name(pg_current_wal_insert_lsn()), 8));
 end
 $$;
 
@@ -698,6 +1440,45 @@ begin
 end
 $$;
 
+CREATE FUNCTION postrider.prune_marks(after_owner bigint, after_producer uuid, most integer) RETURNS TABLE(owner_id bigint, producer_id uuid)
+    LANGUAGE plpgsql
+    SET search_path TO 'postrider', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $$
+declare
+  producer_window constant int := 64;
+  newest bigint;
+  made_last timestamptz;
+begin
+  owner_id := after_owner;
+  producer_id := after_producer;
+  for _ in 1 .. most loop
+    select m.owner_id, m.producer_id into owner_id, producer_id from producer_marks m
+    where (m.owner_id, m.producer_id) > (prune_marks.owner_id, prune_marks.producer_id)
+    order by m.owner_id, m.producer_id limit 1;
+    if not found then
+      return;
+    end if;
+    select max(w.sequence), max(w.made_at) into newest, made_last from (
+      select m.sequence, m.made_at from producer_marks m
+      where m.owner_id = prune_marks.owner_id and m.producer_id = prune_marks.producer_id
+      order by m.sequence desc limit producer_window) w;
+    if made_last < clock_timestamp() - interval '24 hours' then
+      delete from producer_marks m
+      where m.owner_id = prune_marks.owner_id and m.producer_id = prune_marks.producer_id
+        and m.made_at <= made_last;
+    else
+      delete from producer_marks m
+      where m.owner_id = prune_marks.owner_id and m.producer_id = prune_marks.producer_id
+        and m.sequence <= newest - producer_window;
+    end if;
+  end loop;
+  return next;
+end
+$$;
+
 CREATE FUNCTION postrider.publish(destination text, value bytea, key text DEFAULT NULL::text, headers jsonb DEFAULT NULL::jsonb) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'postrider', 'pg_temp'
@@ -967,6 +1748,26 @@ begin
 end
 $_$;
 
+CREATE FUNCTION postrider.standing_key(of_tenant bigint, of_scope text, of_key text) RETURNS TABLE(body_hash bytea, answer bytea, results bigint[], status smallint)
+    LANGUAGE sql STABLE
+    SET search_path TO 'postrider', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $$
+  select k.body_hash, k.answer, k.results, k.status from idempotency_keys k
+  where k.tenant_id = of_tenant and k.scope = of_scope and k.idempotency_key = of_key
+$$;
+
+CREATE FUNCTION postrider.standing_mark(of_owner bigint, of_producer uuid, of_sequence bigint) RETURNS TABLE(body_hash bytea, answer bytea, results bigint[], status smallint)
+    LANGUAGE sql STABLE
+    SET search_path TO 'postrider', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $$
+  select m.body_hash, m.layout, m.results, 200::smallint from producer_marks m
+  where m.owner_id = of_owner and m.producer_id = of_producer and m.sequence = of_sequence
+$$;
+
 CREATE FUNCTION postrider.unpack_varint(data bytea, INOUT at integer, OUT number bigint) RETURNS record
     LANGUAGE plpgsql IMMUTABLE
     AS $$
@@ -1029,6 +1830,19 @@ begin
 end
 $$;
 
+CREATE TABLE postrider.assignments (
+    group_id bigint NOT NULL,
+    partition_id bigint NOT NULL,
+    tenant_id bigint NOT NULL,
+    topic text NOT NULL COLLATE pg_catalog."C",
+    index integer NOT NULL,
+    member_id text COLLATE pg_catalog."C",
+    target_id text COLLATE pg_catalog."C",
+    revoke_deadline timestamp with time zone,
+    epoch bigint NOT NULL,
+    log_incarnation text NOT NULL
+);
+
 CREATE TABLE postrider.buckets (
     bucket_id bigint NOT NULL,
     retention_class smallint NOT NULL,
@@ -1064,20 +1878,87 @@ ALTER TABLE postrider.catalog_changes ALTER COLUMN change_id ADD GENERATED ALWAY
     CACHE 1
 );
 
+CREATE TABLE postrider.group_members (
+    group_id bigint NOT NULL,
+    member_id text NOT NULL COLLATE pg_catalog."C",
+    tenant_id bigint NOT NULL,
+    member_number bigint NOT NULL,
+    generation bigint NOT NULL,
+    patterns text[] NOT NULL,
+    session_timeout_ms bigint NOT NULL,
+    joined_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT group_members_session_timeout_ms_check CHECK ((session_timeout_ms > 0))
+);
+
+ALTER TABLE postrider.group_members ALTER COLUMN member_number ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME postrider.group_members_member_number_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE postrider.group_offsets (
+    partition_id bigint NOT NULL,
+    group_id bigint NOT NULL,
+    epoch bigint NOT NULL,
+    next_offset bigint NOT NULL,
+    tenant_id bigint NOT NULL
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='20000', autovacuum_vacuum_insert_threshold='-1');
+
+CREATE TABLE postrider.groups (
+    group_id bigint NOT NULL,
+    tenant_id bigint NOT NULL,
+    name text NOT NULL COLLATE pg_catalog."C",
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    deleted_at timestamp with time zone,
+    is_paused boolean DEFAULT false NOT NULL,
+    start text NOT NULL,
+    start_upto bigint NOT NULL,
+    last_epoch bigint DEFAULT 0 NOT NULL,
+    version bigint DEFAULT 0 NOT NULL,
+    catalog_seen bigint DEFAULT 0 NOT NULL,
+    CONSTRAINT groups_start_check CHECK ((start = ANY (ARRAY['earliest'::text, 'latest'::text])))
+)
+WITH (fillfactor='50');
+
+ALTER TABLE postrider.groups ALTER COLUMN group_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME postrider.groups_group_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE postrider.idempotency_keys (
     tenant_id bigint NOT NULL,
     idempotency_key text NOT NULL COLLATE pg_catalog."C",
     body_hash bytea NOT NULL,
     status smallint NOT NULL,
     answer bytea NOT NULL,
-    made_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
-);
+    made_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    scope text NOT NULL COLLATE pg_catalog."C",
+    results bigint[]
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='20000', autovacuum_vacuum_insert_threshold='-1', vacuum_truncate=off);
 
 CREATE TABLE postrider.installed_functions (
     only_row boolean DEFAULT true NOT NULL,
     fingerprint text NOT NULL,
     CONSTRAINT installed_functions_only_row_check CHECK (only_row)
 );
+
+CREATE TABLE postrider.member_heartbeats (
+    member_number bigint NOT NULL,
+    tenant_id bigint NOT NULL,
+    group_id bigint NOT NULL,
+    session_timeout_ms bigint NOT NULL,
+    seen_at timestamp with time zone NOT NULL
+)
+WITH (fillfactor='30', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='5000', vacuum_truncate=off);
 
 CREATE TABLE postrider.migrations (
     version bigint NOT NULL,
@@ -1086,6 +1967,11 @@ CREATE TABLE postrider.migrations (
     success boolean NOT NULL,
     checksum bytea NOT NULL,
     execution_time bigint NOT NULL
+);
+
+CREATE TABLE postrider.node_keys (
+    purpose text NOT NULL,
+    key bytea NOT NULL
 );
 
 CREATE TABLE postrider.nodes (
@@ -1234,8 +2120,10 @@ CREATE TABLE postrider.producer_marks (
     sequence bigint NOT NULL,
     body_hash bytea NOT NULL,
     results bigint[] NOT NULL,
-    made_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
-);
+    made_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    layout bytea NOT NULL
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='20000', autovacuum_vacuum_insert_threshold='-1', vacuum_truncate=off);
 
 CREATE TABLE postrider.retention_classes (
     retention_class smallint NOT NULL,
@@ -1310,20 +2198,44 @@ ALTER TABLE ONLY postrider.outbox ATTACH PARTITION postrider.outbox_4 FOR VALUES
 
 ALTER TABLE ONLY postrider.outbox ATTACH PARTITION postrider.outbox_5 FOR VALUES IN ('5');
 
+ALTER TABLE ONLY postrider.assignments
+    ADD CONSTRAINT assignments_pkey PRIMARY KEY (group_id, partition_id);
+
 ALTER TABLE ONLY postrider.buckets
     ADD CONSTRAINT buckets_pkey PRIMARY KEY (bucket_id);
 
 ALTER TABLE ONLY postrider.catalog_changes
     ADD CONSTRAINT catalog_changes_pkey PRIMARY KEY (change_id);
 
+ALTER TABLE ONLY postrider.group_members
+    ADD CONSTRAINT group_members_member_number_key UNIQUE (member_number);
+
+ALTER TABLE ONLY postrider.group_members
+    ADD CONSTRAINT group_members_pkey PRIMARY KEY (group_id, member_id);
+
+ALTER TABLE ONLY postrider.group_offsets
+    ADD CONSTRAINT group_offsets_pkey PRIMARY KEY (partition_id, group_id, epoch, next_offset);
+
+ALTER TABLE ONLY postrider.groups
+    ADD CONSTRAINT groups_pkey PRIMARY KEY (group_id);
+
+ALTER TABLE ONLY postrider.groups
+    ADD CONSTRAINT groups_tenant_id_name_key UNIQUE (tenant_id, name);
+
 ALTER TABLE ONLY postrider.idempotency_keys
-    ADD CONSTRAINT idempotency_keys_pkey PRIMARY KEY (tenant_id, idempotency_key);
+    ADD CONSTRAINT idempotency_keys_pkey PRIMARY KEY (tenant_id, scope, idempotency_key);
 
 ALTER TABLE ONLY postrider.installed_functions
     ADD CONSTRAINT installed_functions_pkey PRIMARY KEY (only_row);
 
+ALTER TABLE ONLY postrider.member_heartbeats
+    ADD CONSTRAINT member_heartbeats_pkey PRIMARY KEY (member_number);
+
 ALTER TABLE ONLY postrider.migrations
     ADD CONSTRAINT migrations_pkey PRIMARY KEY (version);
+
+ALTER TABLE ONLY postrider.node_keys
+    ADD CONSTRAINT node_keys_pkey PRIMARY KEY (purpose);
 
 ALTER TABLE ONLY postrider.nodes
     ADD CONSTRAINT nodes_pkey PRIMARY KEY (node_id);
@@ -1372,6 +2284,14 @@ ALTER TABLE ONLY postrider.wake_slots
 
 ALTER TABLE ONLY postrider.wakes
     ADD CONSTRAINT wakes_pkey PRIMARY KEY (slot, n);
+
+CREATE INDEX assignments_astray_idx ON postrider.assignments USING btree (group_id) WHERE ((member_id IS DISTINCT FROM target_id) AND (revoke_deadline IS NULL));
+
+CREATE INDEX assignments_group_id_member_id_idx ON postrider.assignments USING btree (group_id, member_id);
+
+CREATE INDEX assignments_partition_id_idx ON postrider.assignments USING btree (partition_id);
+
+CREATE INDEX assignments_revoke_deadline_idx ON postrider.assignments USING btree (revoke_deadline) WHERE (revoke_deadline IS NOT NULL);
 
 CREATE INDEX buckets_retention_class_state_idx ON postrider.buckets USING btree (retention_class, state, bucket_id);
 
@@ -1430,6 +2350,9 @@ ALTER INDEX postrider.outbox_xid_idx ATTACH PARTITION postrider.outbox_4_xid_out
 ALTER INDEX postrider.outbox_outbox_id_idx ATTACH PARTITION postrider.outbox_5_outbox_id_idx;
 
 ALTER INDEX postrider.outbox_xid_idx ATTACH PARTITION postrider.outbox_5_xid_outbox_id_idx;
+
+ALTER TABLE ONLY postrider.groups
+    ADD CONSTRAINT groups_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES postrider.tenants(tenant_id);
 
 ALTER TABLE ONLY postrider.subscriptions
     ADD CONSTRAINT subscriptions_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES postrider.tenants(tenant_id);

@@ -3,6 +3,7 @@
 
 mod client;
 mod database;
+pub mod group;
 mod load;
 mod node;
 mod pair;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 pub use client::{Answer, Client};
 pub use database::TestDatabase;
+pub use group::Member;
 pub use load::Load;
 pub use node::Node;
 pub use pair::Pair;

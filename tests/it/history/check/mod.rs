@@ -2,6 +2,7 @@
 
 mod batches;
 mod end;
+mod groups;
 mod once;
 mod order;
 mod pages;
@@ -41,6 +42,7 @@ pub fn check(history: &History) -> Vec<Violation> {
     batches::check(&index, &spans, &mut found);
     order::check(&index, &spans, &mut found);
     once::check(&index, &mut found);
+    groups::check(&index, &mut found);
     found.violations
 }
 

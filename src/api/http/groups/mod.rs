@@ -1,0 +1,100 @@
+//! Consumer groups over REST.
+
+pub mod admin;
+pub mod members;
+pub mod offsets;
+pub mod poll;
+pub mod seek;
+
+use super::topics::name;
+use crate::{
+    api::{
+        AppState,
+        error::{ErrorCode, Problem},
+    },
+    auth::Principal,
+    deliver::groups::GroupError,
+    log::ReadError,
+    model::{GroupId, Name},
+    store::read::Watermarks,
+};
+
+fn invalid(pointer: &str, detail: impl Into<String>) -> Problem {
+    Problem::new(ErrorCode::Invalid, detail).at(pointer)
+}
+
+/// What a failed change of a group is on the wire.
+fn change_problem(error: GroupError, group: &str) -> Problem {
+    match error {
+        GroupError::NoGroup => {
+            Problem::new(ErrorCode::NotFound, format!("there is no group `{group}`"))
+        }
+        GroupError::UnknownMember => Problem::new(
+            ErrorCode::UnknownMember,
+            "the group has no such member: it left, or was silent for too long; join again",
+        ),
+        GroupError::Stale { generation } => Problem::new(
+            ErrorCode::StaleEpoch,
+            "a later process of this member has joined: this one stops",
+        )
+        .fact("generation", generation),
+        GroupError::Different => Problem::new(
+            ErrorCode::StaleEpoch,
+            "this generation of the member joined with other settings: join with a higher one",
+        ),
+        GroupError::Full => Problem::new(
+            ErrorCode::Invalid,
+            format!("a group has at most {} members", crate::model::limits::GROUP_MEMBERS_MAX),
+        ),
+        GroupError::Cursor(why) => invalid("/cursor", why.to_string()),
+        GroupError::Superseded => {
+            Problem::new(ErrorCode::ConcurrentPoll, "another poll of this member came")
+        }
+        GroupError::Read(error) => read_problem(error, group),
+        GroupError::Store(error) => Problem::of_store(&error),
+        GroupError::Unfinished => Problem::new(ErrorCode::Internal, "the change was cut short"),
+    }
+}
+
+/// The same for those who only read, or do what they may repeat.
+fn poll_problem(error: GroupError, group: &str) -> Problem {
+    match error {
+        GroupError::Store(error) => Problem::of_read(&error),
+        other => change_problem(other, group),
+    }
+}
+
+fn read_problem(error: ReadError, group: &str) -> Problem {
+    match error {
+        ReadError::Gone => Problem::new(ErrorCode::NotFound, "the topic is being deleted"),
+        ReadError::OutOfRange(Watermarks { low, high }) => Problem::new(
+            ErrorCode::OffsetOutOfRange,
+            format!("offsets {low} to {high} can be read from"),
+        )
+        .fact("low_watermark", low)
+        .fact("high_watermark", high),
+        ReadError::Store(error) => Problem::of_read(&error),
+        ReadError::Unsettled(_) | ReadError::Unfinished => {
+            tracing::error!(group, %error, "a read for a group failed");
+            Problem::new(ErrorCode::Internal, "the read failed")
+        }
+    }
+}
+
+/// A group by the name in the path.
+async fn find(
+    state: &AppState,
+    principal: Principal,
+    group: &str,
+) -> Result<(Name, GroupId), Problem> {
+    let name = name(group)?;
+    let found = state.groups.id(principal.tenant, &name).await;
+    let id = found.map_err(|error| poll_problem(error, group))?;
+    Ok((name, id))
+}
+
+/// A member's id as it is written: the characters of a name.
+fn member_id(text: &str, pointer: &str) -> Result<String, Problem> {
+    let name = Name::parse(text);
+    name.map(|name| name.to_string()).map_err(|why| invalid(pointer, format!("member_id: {why}")))
+}

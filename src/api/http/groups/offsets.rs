@@ -1,0 +1,191 @@
+//! Offsets that members commit: with a poll, or by `POST /v1/groups/{group}/offsets`.
+
+use axum::{Json, extract::State};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{find, invalid, poll_problem};
+use crate::{
+    api::{
+        AppState,
+        error::{ErrorCode, Problem, ProblemBody},
+        extract::{JsonBody, PathParams},
+    },
+    auth::Principal,
+    model::{GroupId, Name, PartitionId, limits},
+    store::groups::{Commit, Committed},
+};
+
+/// No offset reaches this: JSON readers keep whole numbers below it exact.
+const OFFSET_MAX: i64 = 1 << 53;
+
+/// An offset to be committed: the next one to read.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = GroupCommit)]
+pub struct CommitIn {
+    /// The topic.
+    pub(super) topic: String,
+    /// The number of the partition.
+    pub(super) partition: u32,
+    /// The next offset to read.
+    #[schema(minimum = 0)]
+    pub(super) offset: i64,
+    /// The epoch that the messages were delivered under.
+    pub(super) epoch: i64,
+}
+
+/// An offset that was not committed.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = GroupCommitError)]
+pub struct CommitErrorOut {
+    /// The topic.
+    topic: String,
+    /// The number of the partition.
+    partition: u32,
+    /// The offset.
+    offset: i64,
+    /// The epoch.
+    epoch: i64,
+    /// `stale_epoch`: the assignment has moved, or never was. `offset_out_of_range`: above the
+    /// end of the partition.
+    #[schema(example = "stale_epoch")]
+    code: &'static str,
+    /// What happened, for a person.
+    detail: String,
+    /// The end of the partition, with `offset_out_of_range`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    high_watermark: Option<i64>,
+}
+
+/// Offsets to be committed.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = GroupOffsets)]
+pub struct OffsetsIn {
+    /// The offsets, each under its epoch.
+    offsets: Vec<CommitIn>,
+}
+
+/// What became of a commit.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = GroupOffsetsCommitted)]
+pub struct OffsetsOut {
+    /// The entries that were not committed; all others stand.
+    commit_errors: Vec<CommitErrorOut>,
+}
+
+/// Commit offsets
+///
+/// An entry that cannot be committed is told in `commit_errors` and fails nothing else. One that
+/// already stands under its epoch is no error, so that a commit may be repeated.
+#[utoipa::path(post, path = "/v1/groups/{group}/offsets", operation_id = "commit_offsets",
+    tag = "groups",
+    params(("group" = String, Path, description = "The group's name.")),
+    request_body(content = OffsetsIn, description = "Offsets with their epochs."),
+    responses((status = 200, description = "What was not committed.", body = OffsetsOut),
+        (status = 504, description = "It may have happened: the database did not say.",
+            body = ProblemBody, content_type = "application/problem+json")))]
+pub async fn commit_offsets(
+    principal: Principal,
+    State(state): State<AppState>,
+    PathParams(group): PathParams<String>,
+    JsonBody(body): JsonBody<OffsetsIn>,
+) -> Result<Json<OffsetsOut>, Problem> {
+    check(&body.offsets, "/offsets")?;
+    let (_, id) = find(&state, principal, &group).await?;
+    let nobody = |_: PartitionId, _: i64, _: i64| false;
+    let commit_errors = commit(&state, principal, (id, &group), body.offsets, nobody).await?;
+    Ok(Json(OffsetsOut { commit_errors }))
+}
+
+/// Refuses entries that no partition can have.
+pub(super) fn check(entries: &[CommitIn], pointer: &str) -> Result<(), Problem> {
+    if entries.len() > limits::GROUP_OFFSETS_MAX {
+        let detail = format!("at most {} offsets are committed at once", limits::GROUP_OFFSETS_MAX);
+        return Err(invalid(pointer, detail));
+    }
+    match entries.iter().position(|entry| !(0..OFFSET_MAX).contains(&entry.offset)) {
+        Some(at) => Err(invalid(&format!("{pointer}/{at}/offset"), "an offset is 0 to 2^53 - 1")),
+        None => Ok(()),
+    }
+}
+
+/// Commits, and returns what was not. `vouches` says whether messages of a partition were
+/// delivered under an epoch up to an offset.
+pub(super) async fn commit(
+    state: &AppState,
+    principal: Principal,
+    (id, group): (GroupId, &str),
+    entries: Vec<CommitIn>,
+    vouches: impl Fn(PartitionId, i64, i64) -> bool,
+) -> Result<Vec<CommitErrorOut>, Problem> {
+    if entries.is_empty() {
+        return Ok(Vec::new());
+    }
+    let wanted: Vec<(&str, u32, i64)> =
+        entries.iter().map(|entry| (&*entry.topic, entry.partition, entry.epoch)).collect();
+    let partitions = meant(state, principal, (id, group), &wanted).await?;
+    let known = entries.iter().zip(&partitions).filter_map(|(entry, partition)| {
+        let partition = (*partition)?;
+        let (epoch, next_offset) = (entry.epoch, entry.offset);
+        let is_vouched = vouches(partition, epoch, next_offset);
+        Some(Commit { partition, epoch, next_offset, is_vouched })
+    });
+    let done = state.offsets.commit(id, known.collect()).await;
+    let done = done.map_err(|error| Problem::of_store(&error))?;
+    if done.iter().any(|done| matches!(done, Committed::Stale | Committed::OtherLog)) {
+        // The member learns what it has instead.
+        state.groups.forget(id);
+    }
+    let mut done = done.into_iter();
+    let mut errors = Vec::new();
+    for (entry, partition) in entries.into_iter().zip(partitions) {
+        let outcome = partition.and_then(|_| done.next()).unwrap_or(Committed::Stale);
+        let (code, detail, high_watermark) = match outcome {
+            Committed::Stands => continue,
+            Committed::Stale | Committed::OtherLog => {
+                let detail = "the partition is not assigned under this epoch".to_owned();
+                (ErrorCode::StaleEpoch, detail, None)
+            }
+            Committed::AboveEnd { high } => {
+                let detail = format!("the partition ends at {high}");
+                (ErrorCode::OffsetOutOfRange, detail, Some(high))
+            }
+        };
+        let CommitIn { topic, partition, offset, epoch } = entry;
+        let code = code.as_str();
+        errors.push(CommitErrorOut {
+            topic,
+            partition,
+            offset,
+            epoch,
+            code,
+            detail,
+            high_watermark,
+        });
+    }
+    Ok(errors)
+}
+
+/// The partitions that are meant by topic, number and epoch: those of standing assignments, else
+/// those of the topic as it is.
+pub(super) async fn meant(
+    state: &AppState,
+    principal: Principal,
+    (id, group): (GroupId, &str),
+    wanted: &[(&str, u32, i64)],
+) -> Result<Vec<Option<PartitionId>>, Problem> {
+    let found = state.groups.locate(id, wanted).await;
+    let mut found = found.map_err(|error| poll_problem(error, group))?;
+    for ((topic, index, _), found) in wanted.iter().zip(&mut found) {
+        let Ok(name) = Name::parse(topic) else { continue };
+        if found.is_none()
+            && let Ok(topic) = state.catalog.topic(principal.tenant, &name).await
+        {
+            *found = topic.partitions.get(*index as usize).copied();
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,62 @@
+//! Offset commits of consumer groups. Each is one call of one SQL function: the group's shared
+//! lock first, and only in later statements the epoch and the insert. They are always synchronous.
+
+use tokio::time::timeout;
+
+use crate::{
+    lifecycle::Lifecycle,
+    model::{GroupId, limits},
+    store::{
+        self, Database, StoreError,
+        groups::{Commit, Committed},
+    },
+    telemetry::metrics::GROUPS,
+};
+
+/// Commits offsets. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Offsets {
+    database: Database,
+    lifecycle: Lifecycle,
+}
+
+impl Offsets {
+    /// Commits into `database`.
+    pub fn new(database: Database, lifecycle: Lifecycle) -> Self {
+        Self { database, lifecycle }
+    }
+
+    /// Commits offsets of a group, each under its epoch, and says what became of each. The commit
+    /// goes on though the caller vanish.
+    ///
+    /// # Errors
+    /// The database did not answer as it should. [`StoreError::Lost`] leaves open whether it was
+    /// committed; to commit the same again is harmless.
+    pub async fn commit(
+        &self,
+        group: GroupId,
+        entries: Vec<Commit>,
+    ) -> Result<Vec<Committed>, StoreError> {
+        if entries.is_empty() {
+            return Ok(Vec::new());
+        }
+        let database = self.database.clone();
+        let work = self.lifecycle.spawn(async move {
+            let mut session = database.acquire().await?;
+            let done = store::groups::commit(&mut session, group, &entries).await?;
+            if done.contains(&Committed::OtherLog) {
+                store::groups::renew(&mut session, group).await?;
+            }
+            Ok(done)
+        });
+        let lost = |why: &str| StoreError::Lost(why.to_owned());
+        let done = match timeout(limits::DATABASE_ANSWER_TIMEOUT, work).await {
+            Ok(done) => done.unwrap_or_else(|_| Err(lost("the commit was cut short")))?,
+            Err(_) => return Err(lost("no answer")),
+        };
+        let stands = done.iter().filter(|one| **one == Committed::Stands).count();
+        GROUPS.commits.increment(stands as u64);
+        GROUPS.commits_refused.increment((done.len() - stands) as u64);
+        Ok(done)
+    }
+}
