@@ -107,16 +107,14 @@ impl Database {
     /// A session for single statements, within [`limits::DATABASE_ACQUIRE_TIMEOUT`].
     pub async fn acquire(&self) -> Result<PoolConnection<Postgres>, StoreError> {
         self.check_prepared()?;
-        let pool = self.pools().statements;
-        pool.acquire().await.map_err(|error| StoreError::Unreachable(error.to_string()))
+        acquire(|| self.pools().statements).await
     }
 
     /// A session for a change of several statements. The work goes on in a task that is not
     /// dropped with its request.
     pub async fn acquire_for_change(&self) -> Result<PoolConnection<Postgres>, StoreError> {
         self.check_prepared()?;
-        let pool = self.pools().changes;
-        pool.acquire().await.map_err(|error| StoreError::Unreachable(error.to_string()))
+        acquire(|| self.pools().changes).await
     }
 
     /// A session of one's own, for flushes, duties and locks.
@@ -151,6 +149,15 @@ impl Database {
     pub async fn close(&self) {
         self.pools().close().await;
     }
+}
+
+async fn acquire(pool: impl Fn() -> PgPool) -> Result<PoolConnection<Postgres>, StoreError> {
+    match pool().acquire().await {
+        // The log has moved, and there is another one.
+        Err(sqlx::Error::PoolClosed) => pool().acquire().await,
+        acquired => acquired,
+    }
+    .map_err(|error| StoreError::Unreachable(error.to_string()))
 }
 
 impl From<ConnectError> for StoreError {

@@ -4,7 +4,7 @@
 
 use std::{fmt, str::FromStr};
 
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::{StoreError, error::Refusal};
 
@@ -53,24 +53,24 @@ impl FromStr for Incarnation {
 /// The timeline comes from the name of the file that is written: `pg_control_checkpoint` tells
 /// the old one until the first checkpoint after a promotion, which may take minutes.
 pub async fn read(conn: &mut PgConnection) -> Result<Incarnation, StoreError> {
-    let sql = "select system_identifier from pg_control_system()";
-    let system = match number(conn, sql).await {
-        Ok(system) => system.cast_unsigned(),
+    let timeline = "('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)\
+                    ::int::bigint";
+    let both = format!("select {timeline}, system_identifier from pg_control_system()");
+    let (timeline, system) = match numbers(conn, both).await {
         // Some services keep it from ordinary roles: the timeline alone tells of promotions.
-        Err(StoreError::Refused { reason: Refusal::Other, .. }) => 0,
-        Err(error) => return Err(error),
+        Err(StoreError::Refused { reason: Refusal::Other, .. }) => {
+            numbers(conn, format!("select {timeline}, 0::bigint")).await?
+        }
+        read => read?,
     };
-    let sql = "select ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)\
-               ::int::bigint";
-    let timeline = u32::try_from(number(conn, sql).await?);
-    let timeline = timeline.map_err(|_| StoreError::Shape("a timeline".to_owned()))?;
-    Ok(Incarnation { system, timeline })
+    let timeline =
+        u32::try_from(timeline).map_err(|_| StoreError::Shape("a timeline".to_owned()))?;
+    Ok(Incarnation { system: system.cast_unsigned(), timeline })
 }
 
-async fn number(conn: &mut PgConnection, sql: &'static str) -> Result<i64, StoreError> {
-    let query = sqlx::query_scalar(sql).persistent(false);
-    let found: Option<i64> = query.fetch_optional(conn).await?;
-    found.ok_or_else(|| StoreError::Shape("no row".to_owned()))
+async fn numbers(conn: &mut PgConnection, sql: String) -> Result<(i64, i64), StoreError> {
+    let query = sqlx::query_as(AssertSqlSafe(sql)).persistent(false);
+    Ok(query.fetch_one(conn).await?)
 }
 
 #[cfg(test)]
