@@ -6,8 +6,8 @@ cd "$(dirname "$0")/.."
 
 here() { PATH="$PATH:/usr/sbin" command -v "$1" >/dev/null; }
 
-for script in deploy/*.sh .ci/run; do bash -n "$script"; done
-if here shellcheck; then shellcheck --severity=warning deploy/*.sh .ci/run; fi
+for script in deploy/*.sh deploy/compose/*.sh .ci/run; do bash -n "$script"; done
+if here shellcheck; then shellcheck --severity=warning deploy/*.sh deploy/compose/*.sh .ci/run; fi
 
 if docker compose version >/dev/null 2>&1; then
   docker compose config --quiet

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# The topology of docker-compose.yml from local processes: one PostgreSQL, three nodes, nginx in
-# front. Everything listens on loopback and lies in one folder; only what was started from that
-# folder is ever ended.
+# The topology of docker-compose.yml from local processes: a PostgreSQL and its synchronous
+# standby, three nodes, nginx in front. Everything listens on loopback and lies in one folder; only
+# what was started from that folder is ever ended.
 #
-#   deploy/topology.sh up|down|status [--dir DIR] [--port PORT] [--bin POSTRIDER] [--clean]
+#   deploy/topology.sh up|down|status|promote [--dir DIR] [--port PORT] [--bin POSTRIDER] [--clean]
 #
-# PORT (8080) is nginx's; the nodes have the three after it and PostgreSQL the fourth. DIR keeps
-# the data: `up` again goes on from there, `down --clean` removes it. As root, PostgreSQL runs as
-# the user `postgres`, or `nobody` where there is none.
+# PORT (8080) is nginx's; the nodes have the three after it and the PostgreSQLs the two after them.
+# DIR keeps the data: `up` again goes on from there, `down --clean` removes it. `promote` ends the
+# primary, dead or alive, makes the standby the primary and the other one its standby. As root,
+# PostgreSQL runs as the user `postgres`, or `nobody` where there is none.
 set -euo pipefail
 REPOSITORY=$(cd "$(dirname "$0")/.." && pwd)
 readonly REPOSITORY
@@ -37,7 +38,6 @@ read_arguments() {
     esac
   done
   [[ "$port" =~ ^[0-9]+$ ]] || fail "not a port: $port"
-  database_port=$((port + 4))
 }
 
 # The server binaries, newest version first, as `postrider serve` looks for them.
@@ -64,7 +64,8 @@ find_nginx() {
 find_postrider() {
   local target=${CARGO_TARGET_DIR:-$REPOSITORY/target}
   if [ -z "$bin" ]; then
-    bin=$(ls -t "$target/release/postrider" "$target/debug/postrider" 2>/dev/null | head -n 1)
+    # One of them may not be there.
+    bin=$(ls -t "$target"/{release,debug}/postrider 2>/dev/null | head -n 1 || true)
   fi
   [ -n "$bin" ] && [ -x "$bin" ] || fail "no postrider binary: cargo build --release"
 }
@@ -138,6 +139,11 @@ make_folder() {
   mkdir -p "$dir/nginx" && chmod 711 "$dir/nginx"
 }
 
+# Of the two PostgreSQLs: the folder of number $1, its port, and which of them is the primary.
+data_of() { if [ "$1" = 1 ]; then echo "$dir/data"; else echo "$dir/data$1"; fi; }
+port_of() { echo $((port + 3 + $1)); }
+primary() { cat "$dir/primary" 2>/dev/null || echo 1; }
+
 make_database() {
   local password="$dir/password"
   [ ! -e "$dir/data/PG_VERSION" ] || return 0
@@ -156,17 +162,43 @@ make_database() {
     <"$REPOSITORY/deploy/postgresql.conf"
 }
 
+# Makes number $1 a standby of the primary, unless it is one.
+make_standby() {
+  local data
+  data=$(data_of "$1")
+  [ ! -e "$data/standby.signal" ] || return 0
+  say "copying the primary to $data"
+  rm -rf "$data" && mkdir -p "$data" && chmod 700 "$data"
+  [ "$(id -u)" != 0 ] || chown "$database_user" "$data"
+  (cd "$dir" && PGPASSWORD=$(cat "$dir/password") "${as_database_user[@]}" \
+    "$postgres/pg_basebackup" --pgdata="$data" --write-recovery-conf --checkpoint=fast \
+    --host=127.0.0.1 --port="$(port_of "$(primary)")" --username=postrider \
+    >"$dir/basebackup.log" 2>&1) || fail "no copy of the primary: see $dir/basebackup.log"
+}
+
+# Starts number $1. A commit of a `replicated` topic waits for whichever standby there is.
 start_database() {
-  say "PostgreSQL on 127.0.0.1:$database_port"
-  is_running postgres || start postgres "${as_database_user[@]}" "$postgres/postgres" \
-    -D "$dir/data" -c listen_addresses=127.0.0.1 -c port="$database_port" \
-    -c unix_socket_directories=
-  await postgres 60 "$postgres/pg_isready" --host=127.0.0.1 --port="$database_port"
+  local name="postgres$1" own
+  own=$(port_of "$1")
+  say "PostgreSQL on 127.0.0.1:$own"
+  is_running "$name" || start "$name" "${as_database_user[@]}" "$postgres/postgres" \
+    -D "$(data_of "$1")" -c listen_addresses=127.0.0.1 -c port="$own" \
+    -c unix_socket_directories= -c 'synchronous_standby_names=*'
+  await "$name" 60 "$postgres/pg_isready" --host=127.0.0.1 --port="$own"
+}
+
+start_databases() {
+  local first
+  first=$(primary)
+  start_database "$first"
+  make_standby $((3 - first))
+  start_database $((3 - first))
 }
 
 start_nodes() {
   local n
-  DATABASE_URL="postgres://postrider:$(cat "$dir/password")@127.0.0.1:$database_port/postgres"
+  DATABASE_URL="postgres://postrider:$(cat "$dir/password")@127.0.0.1:$(port_of 1)"
+  DATABASE_URL="$DATABASE_URL,127.0.0.1:$(port_of 2)/postgres"
   export DATABASE_URL
   for n in 1 2 3; do
     say "node$n on 127.0.0.1:$((port + n))"
@@ -194,7 +226,7 @@ up() {
   choose_database_user
   make_folder
   make_database
-  start_database
+  start_databases
   start_nodes
   start_nginx
   say "up; it stays up until: $0 down --dir $dir"
@@ -218,15 +250,34 @@ down() {
   [ -d "$dir" ] || return 0
   stop nginx QUIT
   for name in node1 node2 node3; do stop "$name" TERM; done
-  # INT is PostgreSQL's fast shutdown; TERM would wait for clients to leave.
-  stop postgres INT
+  # INT is PostgreSQL's fast shutdown; TERM would wait for clients to leave. The standby gets the
+  # primary's last words.
+  stop "postgres$(primary)" INT
+  stop "postgres$((3 - $(primary)))" INT
   if [ -n "$clean" ]; then rm -rf "$dir"; fi
   say "down"
 }
 
+# A standby that takes over. The old primary must never take writes again: it is ended first, and
+# what it had alone is given up.
+promote() {
+  local old
+  postgres=$(find_postgres)
+  choose_database_user
+  make_folder
+  old=$(primary)
+  is_running "postgres$((3 - old))" || fail "there is no standby: $0 up --dir $dir"
+  stop "postgres$old" INT
+  "${as_database_user[@]}" "$postgres/pg_ctl" promote -w -D "$(data_of $((3 - old)))" \
+    >"$dir/promote.log" 2>&1 || fail "no promotion: see $dir/promote.log"
+  echo $((3 - old)) >"$dir/primary"
+  start_databases
+  say "the primary is postgres$((3 - old)) on 127.0.0.1:$(port_of $((3 - old)))"
+}
+
 status() {
   local name code=0
-  for name in postgres node1 node2 node3 nginx; do
+  for name in postgres1 postgres2 node1 node2 node3 nginx; do
     if is_running "$name"; then
       echo "$name up, pid $(cut -d ' ' -f 1 "$dir/$name.pid")"
     else
@@ -239,6 +290,6 @@ status() {
 
 read_arguments "$@"
 case "$command" in
-  up | down | status) "$command" ;;
-  *) fail "say up, down or status" ;;
+  up | down | status | promote) "$command" ;;
+  *) fail "say up, down, status or promote" ;;
 esac

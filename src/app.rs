@@ -234,6 +234,7 @@ impl Node {
         info!("ready");
         lifecycle.spawn(telemetry::metrics::run(lifecycle.clone()));
         lifecycle.spawn(log::wakeup::run(self.state.log.clone()));
+        lifecycle.spawn(self.state.log.clone().follow_incarnation());
         lifecycle.spawn(self.state.catalog.clone().follow_changes());
         lifecycle.spawn(self.state.groups.clone().run());
         maintenance::start(&self.state.log, &lifecycle);

@@ -145,6 +145,9 @@ async fn measure(bench: &mut Bench) -> Result<()> {
     if wants(bench, &[Row::Singles, Row::Streams]) {
         rows::singles::run(bench).await?;
     }
+    if wants(bench, &[Row::Idempotent]) {
+        rows::idempotent::run(bench).await?;
+    }
     if wants(bench, &[Row::Latency]) {
         rows::latency::run(bench).await?;
     }

@@ -54,6 +54,8 @@ pub enum Row {
     Batches,
     /// Single publishes beside the echo.
     Singles,
+    /// Idempotent single publishes beside plain ones.
+    Idempotent,
     /// Single publishes and batches beside durable-streams.
     Streams,
     /// One client and eight beside direct appends.
@@ -96,7 +98,7 @@ impl Options {
         let of_groups = [Row::Groups, Row::Commits, Row::IdleGroups, Row::Rebalance];
         let mut own = of_the_log.iter().chain(&of_groups);
         if self.url.is_some() && own.any(|row| self.wants(*row)) {
-            bail!("with --url only `singles` and `backlog` can be measured");
+            bail!("with --url only `singles`, `idempotent` and `backlog` can be measured");
         }
         Ok(())
     }

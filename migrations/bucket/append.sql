@@ -5,12 +5,19 @@
 -- A refusal refuses the whole flush and is told as rows, never as an exception: the node answers
 -- the refused requests and sends the rest again. outcome: 0 appended, 1 this bucket is not open,
 -- 2 no such partition, 3 the partition is in another class, 4 the partition is in a newer bucket,
--- 5 the expected offset is not the next one (base_offset tells which is).
+-- 5 the expected offset is not the next one (base_offset tells which is), 6 the claim with the
+-- number in base_offset stands already, 7 its sequence is too old. Claims are the marks of
+-- producers and the keys of requests that are appended once; most flushes have none (admit.sql).
 --
 -- The order of the steps is what makes offsets dense and acknowledgements safe; each statement
 -- of a volatile function sees what was committed before it began.
 create or replace function postrider.append_$bucket$(
-  ids bigint[], counts int[], payloads bytea[], expects bigint[], slot_id bigint, wake bigint
+  ids bigint[], counts int[], payloads bytea[], expects bigint[], slot_id bigint, wake bigint,
+  owners bigint[] default null, producers uuid[] default null, sequences bigint[] default null,
+  lowest int[] default null, tenants bigint[] default null, scopes text[] default null,
+  keys text[] default null, hashes bytea[] default null, layouts bytea[] default null,
+  firsts int[] default null, lasts int[] default null, part_ids int[] default null,
+  part_shifts bigint[] default null
 ) returns table (outcome smallint, partition_id bigint, base_offset bigint, appended_at timestamptz)
 language plpgsql
 set search_path = postrider, pg_temp
@@ -23,6 +30,7 @@ set enable_mergejoin = off
 as $append$
 declare
   locked int;
+  next_offsets bigint[];
 begin
   -- 1. Under repeatable read the end of the log would be read from an old snapshot.
   if current_setting('transaction_isolation') <> 'read committed' then
@@ -70,19 +78,21 @@ begin
       return;
     end if;
   end if;
-  -- 6. The expected offsets against the next ones.
-  if expects is not null then
+  -- 6. Where something may stand in the way: the next offsets, and the claims at them.
+  if expects is not null or hashes is not null then
+    select array_agg(e.next_offset order by u.n) into next_offsets
+    from unnest(ids) with ordinality u (id, n)
+    cross join lateral (
+      select greatest(
+        (select b.last_offset + 1 from batches_$bucket$ b
+         where b.partition_id = u.id order by b.base_offset desc limit 1),
+        (select s.first_offset from segments s
+         where s.partition_id = u.id order by s.first_offset desc limit 1)) as next_offset
+    ) e;
     return query
-      select 5::smallint, u.id, e.next_offset, null::timestamptz
-      from unnest(ids, expects) u (id, expected)
-      cross join lateral (
-        select greatest(
-          (select b.last_offset + 1 from batches_$bucket$ b
-           where b.partition_id = u.id order by b.base_offset desc limit 1),
-          (select s.first_offset from segments s
-           where s.partition_id = u.id order by s.first_offset desc limit 1)) as next_offset
-      ) e
-      where u.expected >= 0 and u.expected <> e.next_offset;
+      select a.outcome, a.partition_id, a.base_offset, a.appended_at
+      from admit(ids, next_offsets, expects, owners, producers, sequences, lowest, tenants, scopes,
+        keys, hashes, layouts, firsts, lasts, part_ids, part_shifts) a;
     if found then
       return;
     end if;

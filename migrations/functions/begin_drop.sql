@@ -8,6 +8,8 @@ set search_path = postrider, pg_temp
 set lock_timeout = '2s'
 as $$
 begin
+  -- Shared with the catalog: a longer limit that was acknowledged counts.
+  perform pg_advisory_xact_lock_shared(216172782113783808);
   perform 1 from buckets b
   where b.bucket_id = of_bucket and b.state = 'sealed'
     and not exists (
@@ -16,7 +18,8 @@ begin
       left join topics t on t.topic_id = p.owner_id
       where s.bucket_id = b.bucket_id
         and (t.retention_ms is null
-          or b.sealed_at + t.retention_ms * interval '1 millisecond' > clock_timestamp()))
+          or b.sealed_at + least(t.retention_ms, 3155760000000) * interval '1 millisecond'
+            > clock_timestamp()))
   for update;
   if not found then
     return false;
@@ -24,6 +27,7 @@ begin
   insert into partition_lows (partition_id, low_offset)
   select s.partition_id, max(s.end_offset) from segments s
   where s.bucket_id = of_bucket group by s.partition_id
+  order by s.partition_id
   on conflict do nothing;
   -- Nodes that remember the old watermark look again. Slot 0 is maintenance's: drops come one at
   -- a time, from the node that holds the duty.

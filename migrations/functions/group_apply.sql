@@ -12,28 +12,31 @@ set search_path = postrider, pg_temp
 as $$
 declare
   g postrider.groups;
-  new_epoch bigint := group_next_epoch(of_group);
+  new_epoch bigint;
+  changed bigint;
+  gone bigint;
   this_log text := log_incarnation();
   -- An index on the deadline is no use while the clock is a function call.
   at timestamptz := clock_timestamp();
 begin
-  -- Topics mean nothing to a group without members.
-  update groups gr set catalog_seen = case
-    when exists (select from group_members m where m.group_id = of_group) then seen_change
-    else 9223372036854775807 end
-  where gr.group_id = of_group returning gr.* into g;
+  select * into g from groups gr where gr.group_id = of_group;
+  new_epoch := greatest(g.last_epoch + 1, (extract(epoch from at) * 1000)::bigint);
   with gone as (
     delete from assignments a
     where a.group_id = of_group and not exists (
       select from partitions p where p.partition_id = a.partition_id and p.deleted_at is null)
     returning a.partition_id
+  ), forgotten as (
+    delete from group_offsets o using gone
+    where o.partition_id = gone.partition_id and o.group_id = of_group
   )
-  delete from group_offsets o using gone
-  where o.partition_id = gone.partition_id and o.group_id = of_group;
+  select count(*) from gone into gone;
   with wanted as (
-    select u.id, u.topic, u.index, u.target, u.now
+    select u.id, u.topic, u.index, u.target, u.now,
+      s.revoke_deadline is null or s.target_id is distinct from u.target as is_news
     from unnest(ids, topics, indexes, targets, at_once) u (id, topic, index, target, now)
     join partitions p on p.partition_id = u.id and p.deleted_at is null
+    left join assignments s on s.group_id = of_group and s.partition_id = u.id
   ), told as (
     -- What goes on with a living owner: told to give up, told of another successor, or as it is.
     update assignments a set target_id = w.target,
@@ -44,7 +47,7 @@ begin
       and (a.revoke_deadline is null or a.revoke_deadline > at)
       and exists (
         select from group_members m where m.group_id = of_group and m.member_id = a.member_id)
-    returning a.partition_id
+    returning a.partition_id, w.is_news
   ), moved as (
     update assignments a set member_id = w.target, target_id = w.target, revoke_deadline = null,
       epoch = new_epoch, log_incarnation = this_log
@@ -62,14 +65,25 @@ begin
     where not exists (
       select from assignments s where s.group_id = of_group and s.partition_id = w.id)
     returning a.partition_id
+  ), begun as (
+    insert into group_offsets (partition_id, group_id, epoch, next_offset, tenant_id)
+    select m.partition_id, of_group, new_epoch, group_committed(m.partition_id, of_group),
+      g.tenant_id
+    from moved m
+    union all
+    select m.partition_id, of_group, new_epoch,
+      case when m.partition_id > g.start_upto then 0
+        when g.start = 'latest' then w.high else w.low end, g.tenant_id
+    from made m cross join lateral watermarks(m.partition_id) w
   )
-  insert into group_offsets (partition_id, group_id, epoch, next_offset, tenant_id)
-  select m.partition_id, of_group, new_epoch, group_committed(m.partition_id, of_group), g.tenant_id
-  from moved m
-  union all
-  select m.partition_id, of_group, new_epoch,
-    case when m.partition_id > g.start_upto then 0
-      when g.start = 'latest' then w.high else w.low end, g.tenant_id
-  from made m cross join lateral watermarks(m.partition_id) w;
+  select (select count(*) from told t where t.is_news) + (select count(*) from moved)
+    + (select count(*) from made) into changed;
+  -- Nodes are told only of what is news. Topics mean nothing to a group without members.
+  update groups gr set catalog_seen = case
+      when exists (select from group_members m where m.group_id = of_group) then seen_change
+      else 9223372036854775807 end,
+    last_epoch = case when changed > 0 then new_epoch else gr.last_epoch end,
+    version = gr.version + (changed + gone > 0)::int
+  where gr.group_id = of_group;
 end
 $$;

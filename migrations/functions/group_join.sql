@@ -35,6 +35,7 @@ begin
   select of_group, of_member, g.tenant_id, group_join.generation, wanted_patterns, timeout_ms
   from groups g where g.group_id = of_group
   returning m.member_number into group_join.member_number;
+  update groups g set version = g.version + 1 where g.group_id = of_group;
   insert into member_heartbeats (member_number, tenant_id, group_id, session_timeout_ms, seen_at)
   select group_join.member_number, g.tenant_id, of_group, timeout_ms, clock_timestamp()
   from groups g where g.group_id = of_group;

@@ -12,6 +12,7 @@ begin
     return false;
   end if;
   delete from member_heartbeats h where h.member_number = gone;
+  update groups g set version = g.version + 1 where g.group_id = of_group;
   return true;
 end
 $$;

@@ -21,6 +21,8 @@ pub enum ErrorCode {
     AlreadyExists,
     /// More messages in one request than a batch may hold.
     BatchTooLarge,
+    /// The sequence or key came before, with another body.
+    BodyDiffers,
     /// The request body is over its limit, before or after decoding.
     BodyTooLarge,
     /// The body did not arrive in time.
@@ -35,10 +37,14 @@ pub enum ErrorCode {
     HeadTimeout,
     /// The head of a request has too many bytes or fields.
     HeadTooLarge,
+    /// A request with the same `Idempotency-Key` is running.
+    InProgress,
     /// Something failed that should not have; the log of the node has more.
     Internal,
     /// A value that the field does not take.
     Invalid,
+    /// The database failed over: offsets of a `local` topic may mean other messages.
+    LogTruncated,
     /// The body cannot be read as what it says it is.
     Malformed,
     /// One message is over its topic's limit.
@@ -59,10 +65,16 @@ pub enum ErrorCode {
     Overloaded,
     /// The topic has no partition of that number.
     PartitionOutOfRange,
+    /// Nobody remembers any more whether this sequence was appended.
+    SequenceTooOld,
+    /// The database has no synchronous standby.
+    ReplicationUnavailable,
     /// An epoch or generation that has passed: somebody else goes on.
     StaleEpoch,
     /// The database has no space left.
     StorageFull,
+    /// The topic was deleted and made again.
+    TopicRecreated,
     /// A field that the request does not have.
     UnknownField,
     /// The group has no such member, or not any more.
@@ -71,13 +83,16 @@ pub enum ErrorCode {
     UnsupportedMediaType,
     /// The request target is too long.
     UriTooLong,
+    /// The next offset of the partition is not the expected one.
+    WrongOffset,
 }
 
 impl ErrorCode {
     /// All codes, in alphabetical order of their names.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 34] = [
         Self::AlreadyExists,
         Self::BatchTooLarge,
+        Self::BodyDiffers,
         Self::BodyTimeout,
         Self::BodyTooLarge,
         Self::ConcurrentPoll,
@@ -85,8 +100,10 @@ impl ErrorCode {
         Self::Draining,
         Self::HeadTimeout,
         Self::HeadTooLarge,
+        Self::InProgress,
         Self::Internal,
         Self::Invalid,
+        Self::LogTruncated,
         Self::Malformed,
         Self::MessageTooLarge,
         Self::MethodNotAllowed,
@@ -97,12 +114,16 @@ impl ErrorCode {
         Self::OutcomeUnknown,
         Self::Overloaded,
         Self::PartitionOutOfRange,
+        Self::ReplicationUnavailable,
+        Self::SequenceTooOld,
         Self::StaleEpoch,
         Self::StorageFull,
+        Self::TopicRecreated,
         Self::UnknownField,
         Self::UnknownMember,
         Self::UnsupportedMediaType,
         Self::UriTooLong,
+        Self::WrongOffset,
     ];
 
     /// The code as it is written.
@@ -110,6 +131,7 @@ impl ErrorCode {
         match self {
             Self::AlreadyExists => "already_exists",
             Self::BatchTooLarge => "batch_too_large",
+            Self::BodyDiffers => "body_differs",
             Self::BodyTimeout => "body_timeout",
             Self::BodyTooLarge => "body_too_large",
             Self::ConcurrentPoll => "concurrent_poll",
@@ -117,8 +139,10 @@ impl ErrorCode {
             Self::Draining => "draining",
             Self::HeadTimeout => "head_timeout",
             Self::HeadTooLarge => "head_too_large",
+            Self::InProgress => "in_progress",
             Self::Internal => "internal",
             Self::Invalid => "invalid",
+            Self::LogTruncated => "log_truncated",
             Self::Malformed => "malformed",
             Self::MessageTooLarge => "message_too_large",
             Self::MethodNotAllowed => "method_not_allowed",
@@ -129,19 +153,29 @@ impl ErrorCode {
             Self::OutcomeUnknown => "outcome_unknown",
             Self::Overloaded => "overloaded",
             Self::PartitionOutOfRange => "partition_out_of_range",
+            Self::ReplicationUnavailable => "replication_unavailable",
+            Self::SequenceTooOld => "sequence_too_old",
             Self::StaleEpoch => "stale_epoch",
             Self::StorageFull => "storage_full",
+            Self::TopicRecreated => "topic_recreated",
             Self::UnknownField => "unknown_field",
             Self::UnknownMember => "unknown_member",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::UriTooLong => "uri_too_long",
+            Self::WrongOffset => "wrong_offset",
         }
     }
 
     /// The HTTP status that carries the code.
     pub fn status(self) -> StatusCode {
         match self {
-            Self::AlreadyExists | Self::ConcurrentPoll | Self::StaleEpoch => StatusCode::CONFLICT,
+            Self::AlreadyExists
+            | Self::ConcurrentPoll
+            | Self::InProgress
+            | Self::LogTruncated
+            | Self::SequenceTooOld
+            | Self::StaleEpoch
+            | Self::TopicRecreated => StatusCode::CONFLICT,
             Self::BatchTooLarge | Self::BodyTooLarge | Self::MessageTooLarge => {
                 StatusCode::PAYLOAD_TOO_LARGE
             }
@@ -151,9 +185,11 @@ impl ErrorCode {
             | Self::Draining
             | Self::NotReady
             | Self::Overloaded
+            | Self::ReplicationUnavailable
             | Self::StorageFull => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Invalid
+            Self::BodyDiffers
+            | Self::Invalid
             | Self::NotYetSupported
             | Self::OffsetOutOfRange
             | Self::PartitionOutOfRange
@@ -164,6 +200,7 @@ impl ErrorCode {
             Self::OutcomeUnknown => StatusCode::GATEWAY_TIMEOUT,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::WrongOffset => StatusCode::PRECONDITION_FAILED,
         }
     }
 
@@ -175,16 +212,20 @@ impl ErrorCode {
             | Self::DatabaseUnavailable
             | Self::Draining
             | Self::HeadTimeout
+            | Self::InProgress
             | Self::NotReady
             | Self::Overloaded
+            | Self::ReplicationUnavailable
             | Self::StorageFull => true,
             Self::AlreadyExists
             | Self::BatchTooLarge
+            | Self::BodyDiffers
             | Self::BodyTooLarge
             | Self::ConcurrentPoll
             | Self::HeadTooLarge
             | Self::Internal
             | Self::Invalid
+            | Self::LogTruncated
             | Self::Malformed
             | Self::MessageTooLarge
             | Self::MethodNotAllowed
@@ -193,11 +234,14 @@ impl ErrorCode {
             | Self::OffsetOutOfRange
             | Self::OutcomeUnknown
             | Self::PartitionOutOfRange
+            | Self::SequenceTooOld
             | Self::StaleEpoch
+            | Self::TopicRecreated
             | Self::UnknownField
             | Self::UnknownMember
             | Self::UnsupportedMediaType
-            | Self::UriTooLong => false,
+            | Self::UriTooLong
+            | Self::WrongOffset => false,
         }
     }
 
@@ -207,6 +251,7 @@ impl ErrorCode {
             Self::Internal | Self::OutcomeUnknown => Effect::Unknown,
             Self::AlreadyExists
             | Self::BatchTooLarge
+            | Self::BodyDiffers
             | Self::BodyTimeout
             | Self::BodyTooLarge
             | Self::ConcurrentPoll
@@ -214,7 +259,9 @@ impl ErrorCode {
             | Self::Draining
             | Self::HeadTimeout
             | Self::HeadTooLarge
+            | Self::InProgress
             | Self::Invalid
+            | Self::LogTruncated
             | Self::Malformed
             | Self::MessageTooLarge
             | Self::MethodNotAllowed
@@ -224,12 +271,16 @@ impl ErrorCode {
             | Self::OffsetOutOfRange
             | Self::Overloaded
             | Self::PartitionOutOfRange
+            | Self::ReplicationUnavailable
+            | Self::SequenceTooOld
             | Self::StaleEpoch
             | Self::StorageFull
+            | Self::TopicRecreated
             | Self::UnknownField
             | Self::UnknownMember
             | Self::UnsupportedMediaType
-            | Self::UriTooLong => Effect::None,
+            | Self::UriTooLong
+            | Self::WrongOffset => Effect::None,
         }
     }
 
@@ -250,12 +301,15 @@ pub struct Problem {
     pub errors: Vec<FieldError>,
     /// Facts that belong to the code, such as both watermarks of `offset_out_of_range`.
     pub facts: serde_json::Map<String, serde_json::Value>,
+    /// Whether a repeat of the request is known as one: then an unknown outcome is no risk.
+    pub is_repeatable: bool,
 }
 
 impl Problem {
     /// An error of `code` that says `detail`.
     pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), errors: Vec::new(), facts: serde_json::Map::new() }
+        let (errors, facts) = (Vec::new(), serde_json::Map::new());
+        Self { code, detail: detail.into(), errors, facts, is_repeatable: false }
     }
 
     /// Names the field that is wrong.
@@ -273,9 +327,21 @@ impl Problem {
         self
     }
 
+    /// Says whether a repeat of the request is known as one.
+    #[must_use]
+    pub fn repeatable(mut self, is_repeatable: bool) -> Self {
+        self.is_repeatable = is_repeatable;
+        self
+    }
+
     /// A route, field or flag that the interface names and nobody has built.
     pub fn not_yet_supported(what: &str) -> Self {
         Self::new(ErrorCode::NotYetSupported, format!("{what} is not supported yet"))
+    }
+
+    fn is_retryable(&self) -> bool {
+        let is_known = self.is_repeatable && self.code == ErrorCode::OutcomeUnknown;
+        is_known || self.code.is_retryable()
     }
 
     /// The body of the answer.
@@ -287,7 +353,7 @@ impl Problem {
             status: status.as_u16(),
             detail: self.detail.clone(),
             code: self.code.as_str(),
-            retryable: self.code.is_retryable(),
+            retryable: self.is_retryable(),
             effect: self.code.effect(),
             request_id: request_id.to_owned(),
             errors: self.errors.clone(),

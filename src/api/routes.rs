@@ -25,7 +25,7 @@ fn table() -> OpenApiRouter<AppState> {
         ))
         .routes(routes!(topics::list_topics))
         .routes(routes!(publish::publish_messages))
-        .routes(routes!(publish::publish_raw))
+        .routes(routes!(publish::raw::publish_raw))
         .routes(routes!(messages::read_messages))
         .routes(routes!(members::join_group))
         .routes(routes!(members::leave_group))

@@ -16,8 +16,11 @@ use tokio::{sync::Semaphore, time::timeout};
 
 use crate::{
     lifecycle::Lifecycle,
-    log::Log,
-    model::{Name, TenantId, limits, topic::TopicSettings},
+    log::{Log, ReplicationError},
+    model::{
+        Name, TenantId, limits,
+        topic::{Durability, TopicSettings},
+    },
     store::{self, Database, StoreError, topics::TopicRow},
 };
 
@@ -36,6 +39,12 @@ pub enum CatalogError {
     /// The database did not answer as it should.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Nothing happened: a `replicated` topic needs a synchronous standby.
+    #[error("the database has no synchronous standby")]
+    NoStandby,
+    /// It happened, and no synchronous standby has confirmed it yet.
+    #[error("no synchronous standby confirmed the change in time")]
+    Unconfirmed,
     /// Nothing happened: other changes were in the way for too long.
     #[error("too many changes of topics are waiting")]
     Overloaded,
@@ -82,10 +91,12 @@ impl Catalog {
             return Ok(topic);
         }
         // What is read now may be stale by the time it is kept.
+        let incarnation = self.shared.database.incarnation();
         let generation = self.shared.generation.load(Ordering::Acquire);
         // Boxed: the rare way would make every request's future some eight times larger.
         let found = Box::pin(self.load(tenant, name)).await?.ok_or(CatalogError::NotFound)?;
-        let found = Arc::new(found);
+        // Where it has changed meanwhile, the topic is looked up again by whoever uses it.
+        let found = Arc::new(Topic { incarnation, ..found });
         let mut topics = self.shared.topics.write().unwrap_or_else(PoisonError::into_inner);
         if self.shared.generation.load(Ordering::Acquire) == generation {
             let of_tenant = topics.entry(tenant).or_default();
@@ -99,7 +110,8 @@ impl Catalog {
 
     fn cached(&self, tenant: TenantId, name: &Name) -> Option<Arc<Topic>> {
         let topics = self.shared.topics.read().unwrap_or_else(PoisonError::into_inner);
-        topics.get(&tenant)?.get(name).cloned()
+        let topic = topics.get(&tenant)?.get(name)?;
+        (topic.incarnation == self.shared.database.incarnation()).then(|| Arc::clone(topic))
     }
 
     async fn load(&self, tenant: TenantId, name: &Name) -> Result<Option<Topic>, StoreError> {
@@ -191,6 +203,30 @@ impl Catalog {
         Ok(listed.await?)
     }
 
+    /// Refuses what no server without a synchronous standby can keep.
+    pub async fn check_durability(&self, durability: Durability) -> Result<(), CatalogError> {
+        if durability == Durability::Replicated
+            && !self.read(self.shared.log.has_standbys()).await?
+        {
+            return Err(CatalogError::NoStandby);
+        }
+        Ok(())
+    }
+
+    /// Waits until a synchronous standby holds the catalog as it is, where a topic's `durability`
+    /// asks for it. Changes themselves wait for none: they hold locks that others wait for.
+    pub async fn confirm(&self, durability: Durability) -> Result<(), CatalogError> {
+        if durability == Durability::Local {
+            return Ok(());
+        }
+        self.shared.log.confirm_replicated().await.map_err(|error| match error {
+            ReplicationError::NoStandby => CatalogError::NoStandby,
+            ReplicationError::Unreachable
+            | ReplicationError::Overloaded
+            | ReplicationError::Unconfirmed => CatalogError::Unconfirmed,
+        })
+    }
+
     /// Makes a topic. The change goes on though the caller vanish.
     pub async fn create(
         &self,
@@ -198,6 +234,7 @@ impl Catalog {
         name: Name,
         settings: TopicSettings,
     ) -> Result<(), CatalogError> {
+        self.check_durability(settings.durability).await?;
         let catalog = self.clone();
         self.change(async move {
             let mut session = catalog.shared.database.acquire_for_change().await?;

@@ -8,15 +8,22 @@ use tracing::warn;
 use super::Catalog;
 use crate::{
     model::limits,
-    store::{self, StoreError},
+    store::{self, Incarnation, StoreError},
 };
 
 /// How long a node may go without looking; changes are kept for twice as long.
 const AWAY_MAX: Duration = Duration::from_secs(300);
 const LOOK_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// The last change that was seen, and in which incarnation of the log: in another one changes may
+/// have gone, and their numbers with them.
+struct Seen {
+    change: i64,
+    incarnation: Option<Incarnation>,
+}
+
 pub(super) async fn run(catalog: Catalog) {
-    let mut seen = None;
+    let mut seen: Option<Seen> = None;
     let mut looked_at = Instant::now();
     let mut failing = false;
     let mut ticks = interval(limits::WAKE_INTERVAL);
@@ -49,10 +56,13 @@ pub(super) async fn run(catalog: Catalog) {
     }
 }
 
-async fn look(catalog: &Catalog, seen: &mut Option<i64>) -> Result<(), StoreError> {
+async fn look(catalog: &Catalog, seen: &mut Option<Seen>) -> Result<(), StoreError> {
     let mut session = catalog.shared.database.acquire().await?;
-    let Some(last) = seen else {
-        *seen = Some(store::topics::last_change(&mut session).await?);
+    let incarnation = catalog.shared.database.incarnation();
+    let known = seen.as_mut().filter(|seen| seen.incarnation == incarnation);
+    let Some(Seen { change: last, .. }) = known else {
+        let change = store::topics::last_change(&mut session).await?;
+        *seen = Some(Seen { change, incarnation });
         catalog.forget_all();
         return Ok(());
     };

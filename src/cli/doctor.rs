@@ -1,7 +1,7 @@
 //! `doctor`: what is well and what is not.
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use time::{PrimitiveDateTime, macros::format_description};
 
 use super::{
@@ -47,12 +47,22 @@ pub struct Finding {
     pub status: Status,
     /// What was seen, for a person.
     pub detail: String,
+    /// The same in numbers, for programs: `-o json` shows them.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub facts: Map<String, Value>,
 }
 
 impl Finding {
     /// A finding about `check`.
     pub fn new(check: &str, status: Status, detail: impl Into<String>) -> Self {
-        Self { check: check.to_owned(), status, detail: detail.into() }
+        Self { check: check.to_owned(), status, detail: detail.into(), facts: Map::new() }
+    }
+
+    /// Adds a number, or whatever programs look for.
+    #[must_use]
+    pub fn fact(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.facts.insert(name.to_owned(), value.into());
+        self
     }
 }
 

@@ -131,6 +131,11 @@ impl Ahead {
         next
     }
 
+    /// Lets go of all pages: the low watermark has moved.
+    pub(super) fn forget(&self) {
+        self.lock().pages.clear();
+    }
+
     /// Lets go of pages that nobody asked for.
     pub(super) fn forget_stale(&self) {
         self.lock().pages.retain(|fetched| fetched.at.elapsed() < FRESH);

@@ -1,13 +1,23 @@
 //! ② Append: one flush at a time from one slot of a node into the open bucket of its class.
 
-use tokio::time::{Duration, Instant, sleep, timeout};
+use tokio::{
+    sync::watch,
+    time::{Duration, Instant, sleep, timeout},
+};
 
-use super::Log;
+use super::{
+    Log,
+    replicated::{self, Witness},
+};
 use crate::{
-    model::{PartitionId, topic::RetentionClass},
+    model::{
+        PartitionId,
+        topic::{Durability, RetentionClass},
+    },
     store::{
-        self, Session, StoreError,
+        self, Incarnation, Session, StoreError,
         append::{AppendStatement, Flush, Outcome},
+        claims::{ClaimKey, Claims, Standing},
         error::Refusal,
     },
 };
@@ -16,10 +26,9 @@ use crate::{
 const TRIES: usize = 20;
 /// Between two such tries; a bucket is rolled in a few of them.
 const PAUSE: Duration = Duration::from_millis(50);
-/// When an answer has not come for this long the session is given up. Whoever waits has been
-/// told long before; a commit is never cancelled.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
 
+/// How long the answer to a repeat may be looked for: others wait behind it.
+const STANDING_MAX: Duration = Duration::from_secs(1);
 /// A session that rested for longer is asked whether it lives before a flush is sent over it: of
 /// one that died with its server the outcome would have to be called unknown.
 const SESSION_REST_MAX: Duration = Duration::from_secs(1);
@@ -35,6 +44,12 @@ pub struct Append {
     pub counts: Vec<i32>,
     /// Their record batches.
     pub records: Vec<Vec<u8>>,
+    /// The offset that each expects, -1 for none; `None` where no partition does.
+    pub expects: Option<Vec<i64>>,
+    /// What no other commit may have; `None` where nothing is claimed.
+    pub claims: Option<Claims>,
+    /// In which incarnation of the log the partitions were looked up.
+    pub incarnation: Option<Incarnation>,
 }
 
 /// Why a flush was not appended as a whole.
@@ -46,12 +61,19 @@ pub enum AppendError {
     /// It was not appended: the database refused or could not be reached.
     #[error("an append was refused: {0}")]
     Refused(StoreError),
+    /// It was not appended: the log has another incarnation than that in which the partitions
+    /// were looked up, and there they may be another topic's.
+    #[error("the log has another incarnation")]
+    Reincarnated,
     /// It was not appended: no bucket of the class is open.
     #[error("no bucket of the class is open")]
     NoBucket,
-    /// It was not appended, because of these partitions.
-    #[error("partitions are in the way of an append")]
-    Partitions(Vec<(PartitionId, Outcome)>),
+    /// It was not appended: the server names no synchronous standby that could hold it.
+    #[error("the database has no synchronous standby")]
+    NoStandby,
+    /// It was not appended, because of these partitions and claims.
+    #[error("an append is refused for some of its requests")]
+    InTheWay(Vec<(PartitionId, Outcome)>),
 }
 
 /// Where the messages of a flush stand, one entry a partition in any order: partition, offset of
@@ -63,22 +85,47 @@ pub type Appended = Vec<(PartitionId, i64, i64)>;
 pub struct Appender {
     log: Log,
     class: RetentionClass,
+    durability: Durability,
     session: Option<Session>,
+    /// There with the session where a standby is to hold what it commits.
+    witness: Option<Witness>,
+    /// Tells when the session's server is no longer the log's.
+    incarnations: watch::Receiver<Option<Incarnation>>,
+    incarnation: Option<Incarnation>,
     statement: Option<AppendStatement>,
     wake: Option<(i64, i64)>,
     used: Instant,
 }
 
 impl Appender {
-    /// A stream of flushes into buckets of `class`. It connects at its first flush.
-    pub fn new(log: Log, class: RetentionClass) -> Self {
-        Self { log, class, session: None, statement: None, wake: None, used: Instant::now() }
+    /// A stream of flushes into buckets of `class`, whose commits mean `durability`. It connects
+    /// at its first flush.
+    pub fn new(log: Log, class: RetentionClass, durability: Durability) -> Self {
+        let incarnations = log.database().incarnations();
+        Self {
+            log,
+            class,
+            durability,
+            session: None,
+            witness: None,
+            incarnations,
+            incarnation: None,
+            statement: None,
+            wake: None,
+            used: Instant::now(),
+        }
     }
 
     /// Appends all of it or nothing.
     pub async fn append(&mut self, append: &Append) -> Result<Appended, AppendError> {
         for _ in 0..TRIES {
             self.prepare().await?;
+            if self.incarnation != append.incarnation {
+                return Err(AppendError::Reincarnated);
+            }
+            if self.witness.as_ref().is_some_and(|witness| !witness.has_standbys()) {
+                return Err(AppendError::NoStandby);
+            }
             if self.statement.is_none() {
                 sleep(PAUSE).await;
                 continue;
@@ -112,7 +159,11 @@ impl Appender {
                     appended.push((partition, base_offset, appended_ms));
                 }
                 Outcome::NotOpen | Outcome::Stale => stale = true,
-                Outcome::Gone | Outcome::Moved | Outcome::WrongOffset { .. } => {
+                Outcome::Gone
+                | Outcome::Moved
+                | Outcome::WrongOffset { .. }
+                | Outcome::Claimed(_)
+                | Outcome::TooOld(_) => {
                     in_the_way.push((partition, outcome));
                 }
             }
@@ -124,7 +175,38 @@ impl Appender {
         if in_the_way.is_empty() {
             return Some(Ok(appended));
         }
-        Some(Err(AppendError::Partitions(in_the_way)))
+        Some(Err(AppendError::InTheWay(in_the_way)))
+    }
+
+    /// What stands of a claim that was met by the last append. Where acknowledgements wait for a
+    /// standby, `covered` makes this one wait too: whoever wrote the claim may not have waited.
+    pub async fn standing(
+        &mut self,
+        key: &ClaimKey,
+        covered: bool,
+    ) -> Result<Option<Standing>, StoreError> {
+        let asked = timeout(STANDING_MAX, self.try_standing(key, covered)).await;
+        let asked = asked.unwrap_or_else(|_| Err(StoreError::Lost("no answer".to_owned())));
+        if asked.as_ref().is_err_and(StoreError::ends_session) {
+            self.forget_session();
+        }
+        asked
+    }
+
+    async fn try_standing(
+        &mut self,
+        key: &ClaimKey,
+        covered: bool,
+    ) -> Result<Option<Standing>, StoreError> {
+        self.try_prepare().await?;
+        let lost = || StoreError::Unreachable("no session".to_owned());
+        let session = self.session.as_mut().ok_or_else(lost)?;
+        let standing = store::claims::find(session, key).await?;
+        if covered && standing.is_some() {
+            let confirmed = self.log.confirm_replicated().await;
+            confirmed.map_err(|error| StoreError::Unreachable(error.to_string()))?;
+        }
+        Ok(standing)
     }
 
     async fn flush_once(
@@ -139,12 +221,21 @@ impl Appender {
             partitions: &append.partitions,
             counts: &append.counts,
             records: &append.records,
+            expects: append.expects.as_deref(),
+            claims: append.claims.as_ref(),
             slot: *slot,
             wake: *wake,
         };
-        let answer = timeout(SILENCE_MAX, statement.run(session, &flush)).await;
-        let rows = answer.unwrap_or_else(|_| Err(StoreError::Lost("no answer".to_owned())))?;
-        if rows.iter().all(|(_, outcome)| matches!(outcome, Outcome::Appended { .. })) {
+        let backend = self.witness.as_ref().map(Witness::backend);
+        let witness = self.witness.as_mut();
+        let answer = replicated::answer(
+            witnessed(statement, session, &flush, witness),
+            self.log.database(),
+            self.incarnations.clone(),
+            backend,
+        );
+        let rows = answer.await?;
+        if is_appended(&rows) {
             *wake += 1;
         }
         Ok(rows)
@@ -165,15 +256,19 @@ impl Appender {
             // Maintenance may have taken this node for gone, and its slot with it.
             self.wake = None;
         }
-        if let Some(session) = self.session.as_mut().filter(|_| rested > SESSION_REST_MAX)
-            && store::append::is_alive(session).await.is_err()
-        {
+        let is_current = !self.incarnations.has_changed().unwrap_or(false);
+        if !is_current || !self.is_alive(rested > SESSION_REST_MAX).await {
             self.forget_session();
         }
         self.used = Instant::now();
         if self.session.is_none() {
-            let mut session = self.log.database().connect("flush").await?;
-            store::append::commit_to_disk(&mut session).await?;
+            let database = self.log.database();
+            let (mut session, incarnation) =
+                replicated::connect(database, "flush", &mut self.incarnations).await?;
+            self.incarnation = incarnation;
+            if self.durability == Durability::Replicated {
+                self.witness = Some(Witness::of(&mut session).await?);
+            }
             self.session = Some(session);
         }
         let Some(session) = self.session.as_mut() else { return Ok(()) };
@@ -182,13 +277,29 @@ impl Appender {
         }
         if self.statement.is_none() {
             let bucket = store::buckets::newest_open(session, self.class.number()).await?;
-            self.statement = bucket.map(AppendStatement::new);
+            self.statement = bucket.map(|bucket| match self.durability {
+                Durability::Local => AppendStatement::new(bucket),
+                Durability::Replicated => AppendStatement::replicated(bucket),
+            });
         }
         Ok(())
     }
 
+    /// Whether the session is of use. A witness that saw no standby looks again at each flush.
+    async fn is_alive(&mut self, has_rested: bool) -> bool {
+        let Some(session) = self.session.as_mut() else { return false };
+        match &mut self.witness {
+            Some(witness) if has_rested || !witness.has_standbys() => {
+                witness.look(session).await.is_ok()
+            }
+            None if has_rested => store::append::is_alive(session).await.is_ok(),
+            Some(_) | None => true,
+        }
+    }
+
     fn forget_session(&mut self) {
         self.session = None;
+        self.witness = None;
         self.statement = None;
         // The next n of the old slot may be taken by a flush that nobody heard of.
         self.wake = None;
@@ -205,4 +316,24 @@ impl Appender {
             AppendError::Refused(error)
         }
     }
+}
+
+fn is_appended(rows: &[(PartitionId, Outcome)]) -> bool {
+    rows.iter().all(|(_, outcome)| matches!(outcome, Outcome::Appended { .. }))
+}
+
+/// Flushes; with a witness, what it does not vouch for is not answered.
+async fn witnessed(
+    statement: &AppendStatement,
+    session: &mut Session,
+    flush: &Flush<'_>,
+    witness: Option<&mut Witness>,
+) -> Result<Vec<(PartitionId, Outcome)>, StoreError> {
+    let Some(witness) = witness else { return statement.run(session, flush).await };
+    let (rows, warned) = witness.during(statement.run(session, flush)).await;
+    let rows = rows?;
+    if is_appended(&rows) && !witness.vouches(session, warned).await? {
+        return Err(StoreError::Lost("no synchronous standby holds it".to_owned()));
+    }
+    Ok(rows)
 }

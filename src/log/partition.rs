@@ -30,6 +30,7 @@ pub struct Partition {
     seen: Mutex<Option<Seen>>,
     ahead: Ahead,
     generation: AtomicU64,
+    low_moves: AtomicU64,
     changed: Notify,
     used: AtomicBool,
 }
@@ -77,6 +78,7 @@ impl Partition {
             seen: Mutex::default(),
             ahead: Ahead::default(),
             generation: AtomicU64::new(0),
+            low_moves: AtomicU64::new(0),
             changed: Notify::new(),
             used: AtomicBool::new(true),
         }
@@ -97,6 +99,19 @@ impl Partition {
     pub fn signal(&self) {
         self.generation.fetch_add(1, Ordering::Release);
         self.changed.notify_waiters();
+    }
+
+    /// Notes that the low watermark has moved: what was read before is told to nobody any more.
+    pub(super) fn low_moved(&self) {
+        self.low_moves.fetch_add(1, Ordering::Release);
+        self.ahead.forget();
+        self.signal();
+    }
+
+    /// How often the low watermark moved, as far as this node knows. One that was read while this
+    /// number stood is the one that counts.
+    pub(super) fn low_moves(&self) -> u64 {
+        self.low_moves.load(Ordering::Acquire)
     }
 
     /// Whether anybody watched since the last call.

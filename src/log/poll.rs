@@ -29,6 +29,16 @@ impl Drop for Parked {
     }
 }
 
+/// A low watermark that a waiting read has in hand.
+#[derive(Clone, Copy, Debug)]
+pub struct Low {
+    offset: i64,
+    /// How often it had moved when it was read.
+    moves: u64,
+    /// Whether it was read since the wait began, not remembered from before.
+    is_read: bool,
+}
+
 /// Waits shorter than this are not left to the wakes of other nodes.
 const LOOKS_IN_A_WAIT: u32 = 4;
 
@@ -46,7 +56,6 @@ impl Log {
         wait: Duration,
     ) -> Result<(i64, Page), ReadError> {
         let begun = Instant::now();
-        let partition = self.partition(id);
         let from = match position {
             Position::Offset(offset) => offset,
             Position::Earliest | Position::Latest | Position::Time(_) => {
@@ -58,13 +67,20 @@ impl Log {
         let mut may_rest = wait >= limits::WAKE_INTERVAL * LOOKS_IN_A_WAIT;
         let mut low = None;
         loop {
+            // Another one when the log has another incarnation.
+            let partition = self.partition(id);
             let watch = partition.watch();
+            let moves = partition.low_moves();
             let remembered = watch.remembered().filter(|seen| may_rest && seen.high == from);
             let page = match remembered {
                 Some(watermarks) => Page { batches: Vec::new(), watermarks },
-                None => self.look(&partition, request, low, &watch).await?,
+                None => {
+                    let low = low.filter(|low: &Low| self.still_counts(low, moves, begun));
+                    self.look(&partition, request, low.map(|low| low.offset), &watch).await?
+                }
             };
-            low = Some(page.watermarks.low);
+            let is_read = remembered.is_none();
+            low = Some(Low { offset: page.watermarks.low, moves, is_read });
             if !page.batches.is_empty() || wait.is_zero() || self.shared.lifecycle.is_draining() {
                 return Ok((from, page));
             }
@@ -80,6 +96,13 @@ impl Log {
         }
     }
 
+    /// Whether a low watermark may be told again, or has to be read: it must be of a moment not
+    /// before the read began, or another node may have told a higher one by then.
+    fn still_counts(&self, low: &Low, moves: u64, begun: Instant) -> bool {
+        let looked = *self.shared.looked.borrow();
+        low.moves == moves && (low.is_read || looked.is_some_and(|looked| looked >= begun))
+    }
+
     /// One look at a partition for a reader that waits for several: what lies at `request`, or at
     /// the end nothing. `watch` was taken before. A reader that `rests` is not told by the database
     /// but by the watermark that was last read, while nothing was signalled; before it says that
@@ -91,12 +114,20 @@ impl Log {
         request: ReadRequest,
         watch: &Watch<'_>,
         rests: bool,
-        low: Option<i64>,
+        low: &mut Option<Low>,
     ) -> Result<Page, ReadError> {
-        match watch.remembered().filter(|seen| rests && seen.high == request.from) {
-            Some(watermarks) => Ok(Page { batches: Vec::new(), watermarks }),
-            None => self.look(partition, request, low, watch).await,
-        }
+        let moves = partition.low_moves();
+        let remembered = watch.remembered().filter(|seen| rests && seen.high == request.from);
+        let page = match remembered {
+            Some(watermarks) => Page { batches: Vec::new(), watermarks },
+            None => {
+                let seen = low.take().filter(|low| low.moves == moves);
+                self.look(partition, request, seen.map(|low| low.offset), watch).await?
+            }
+        };
+        let is_read = remembered.is_none();
+        *low = Some(Low { offset: page.watermarks.low, moves, is_read });
+        Ok(page)
     }
 
     /// Whether all that other nodes had committed at `moment` was signalled here.

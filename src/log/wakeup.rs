@@ -9,12 +9,18 @@ use tracing::warn;
 use super::Log;
 use crate::{
     model::limits,
-    store::{self, StoreError},
+    store::{self, Incarnation, StoreError},
 };
+
+/// Where each slot stood, in an incarnation of the log: in another one slots may have fallen back.
+struct Seen {
+    slots: HashMap<i64, i64>,
+    incarnation: Option<Incarnation>,
+}
 
 /// Reads other nodes' wakes until the node stops.
 pub async fn run(log: Log) {
-    let mut seen: Option<HashMap<i64, i64>> = None;
+    let mut seen: Option<Seen> = None;
     let mut looked_at = Instant::now();
     let mut failing = false;
     let mut ticks = interval(limits::WAKE_INTERVAL);
@@ -44,18 +50,24 @@ pub async fn run(log: Log) {
     }
 }
 
-async fn look(log: &Log, seen: &mut Option<HashMap<i64, i64>>) -> Result<(), StoreError> {
+async fn look(log: &Log, seen: &mut Option<Seen>) -> Result<(), StoreError> {
     let mut session = log.shared.database.acquire().await?;
-    let Some(known) = seen else {
+    let incarnation = log.shared.database.incarnation();
+    let known = seen.as_mut().filter(|seen| seen.incarnation == incarnation);
+    let Some(Seen { slots: known, .. }) = known else {
         let positions = store::wakes::positions(&mut session).await?;
-        *seen = Some(positions.into_iter().collect());
+        *seen = Some(Seen { slots: positions.into_iter().collect(), incarnation });
         log.wake_all();
         return Ok(());
     };
     let pairs: Vec<(i64, i64)> = known.iter().map(|(slot, n)| (*slot, *n)).collect();
     for wake in store::wakes::since(&mut session, log.node(), &pairs).await? {
         known.insert(wake.slot, wake.n);
-        log.wake(wake.partitions);
+        if store::wakes::is_maintenance(wake.slot) {
+            log.lows_moved(wake.partitions);
+        } else {
+            log.wake(wake.partitions);
+        }
     }
     Ok(())
 }

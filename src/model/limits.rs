@@ -20,8 +20,18 @@ pub const KEY_BYTES_MAX: usize = 1024;
 pub const JSON_DEPTH_MAX: usize = 127;
 /// Lines of NDJSON that are committed together.
 pub const NDJSON_COMMIT_LINES: usize = 1_000;
+/// Offsets, and sequences of producers, are below this: every JSON parser keeps them whole.
+pub const OFFSET_MAX: i64 = 1 << 53;
+/// Sequences of a producer, from the newest down, that are answered again.
+pub const PRODUCER_WINDOW: i64 = 64;
+/// Characters of an `Idempotency-Key`.
+pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
+/// How long what was done once is answered again.
+pub const CLAIM_KEPT: Duration = Duration::from_secs(24 * 3_600);
 /// Partitions of one topic.
 pub const PARTITIONS_MAX: u32 = 1_024;
+/// Bytes that a partition can be told to keep: JSON readers keep whole numbers below it exact.
+pub const RETENTION_BYTES_MAX: u64 = 1 << 53;
 /// Messages that one read may ask for.
 pub const READ_MESSAGES_MAX: u32 = 10_000;
 /// Messages of a read that does not say.
@@ -58,6 +68,8 @@ pub const BODIES_BYTES_MAX: usize = 96 * 1024 * 1024;
 pub const PUBLISH_WAIT_MAX: Duration = Duration::from_secs(4);
 /// How long a publish may take from its arrival in a slot to its answer, whatever that is.
 pub const PUBLISH_ANSWER_MAX: Duration = Duration::from_millis(4_500);
+/// Requests that wait until a synchronous standby confirms what was committed before.
+pub const CONFIRMATIONS_MAX: usize = 16_384;
 /// Messages that wait in one slot for the next flush.
 pub const SLOT_MESSAGES_MAX: usize = 200_000;
 /// Bytes that wait in one slot for the next flush.
@@ -92,6 +104,8 @@ pub const DATABASE_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 pub const WAKE_INTERVAL: Duration = Duration::from_millis(250);
 /// How long other nodes can learn of an append from its wake.
 pub const WAKE_KEPT: Duration = Duration::from_secs(60);
+/// How long a node still takes new requests after it was told to stop.
+pub const LEAVE_TIME: Duration = Duration::from_millis(500);
 /// Topics and patterns that one member of a group may name.
 pub const GROUP_TOPICS_MAX: usize = 100;
 /// Members of one group.

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// How long a topic keeps its messages at least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retention {
-    /// At least this long; what is older goes with its bucket.
+    /// At least this long; what is older is hidden, and goes with its bucket.
     For(Duration),
     /// Never dropped by age.
     Forever,
@@ -153,6 +153,9 @@ pub struct TopicSettings {
     pub partitions: u32,
     /// How long messages are kept.
     pub retention: Retention,
+    /// How many bytes each partition keeps at least, as its batches lie in the log; what lies
+    /// before them is hidden. None: no limit.
+    pub retention_bytes: Option<u64>,
     /// What an acknowledgement means.
     pub durability: Durability,
     /// How batches are compressed.
@@ -168,6 +171,7 @@ impl Default for TopicSettings {
         Self {
             partitions: 4,
             retention: Retention::For(Duration::from_secs(7 * 24 * 3_600)),
+            retention_bytes: None,
             durability: Durability::Local,
             compression: Compression::None,
             max_message_bytes: super::limits::MESSAGE_BYTES_DEFAULT,

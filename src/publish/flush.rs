@@ -3,11 +3,12 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
+use smallvec::SmallVec;
 use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 use super::{
-    PublishError,
+    Acked, Lane, PublishError, refused,
     slot::{Offsets, Pending, Slot},
 };
 use crate::{
@@ -18,31 +19,41 @@ use crate::{
     },
     model::{
         Clock, PartitionId, limits,
-        topic::{Compression, RetentionClass},
+        topic::{Compression, Durability},
     },
     record::BatchBuilder,
-    store::{append::Outcome, error::Refusal},
+    store::{claims::Claims, error::Refusal},
     telemetry::metrics::LOG,
 };
 
 /// How often a flush that does not return looks for requests that waited too long.
 const EXPIRE_INTERVAL: Duration = Duration::from_millis(250);
 
+/// After so many refusals of one flush a claim is not tried once more.
+const REFUSALS_MAX: u32 = 16;
+
 pub(super) struct Flusher {
     slot: Arc<Slot>,
     log: Log,
     clock: Clock,
     appender: Appender,
+    durability: Durability,
 }
 
-/// A part's place in a flush: partition, request, part of that request. Sorted, the messages of a
-/// partition lie in the order in which their requests came.
-type Place = (i64, u32, u32);
+/// A part's place in a flush. Sorted, the messages of a partition lie in the order in which their
+/// requests came, behind those of the one that expects an offset.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    partition: i64,
+    is_free: bool,
+    request: u32,
+    part: u32,
+}
 
 impl Flusher {
-    pub(super) fn new(slot: Arc<Slot>, log: Log, clock: Clock, class: RetentionClass) -> Self {
-        let appender = Appender::new(log.clone(), class);
-        Self { slot, log, clock, appender }
+    pub(super) fn new(slot: Arc<Slot>, log: Log, clock: Clock, lane: Lane) -> Self {
+        let appender = Appender::new(log.clone(), lane.class, lane.durability);
+        Self { slot, log, clock, appender, durability: lane.durability }
     }
 
     /// Flushes until the node stops, and then what still waits.
@@ -65,11 +76,13 @@ impl Flusher {
         }
     }
 
-    async fn flush(&mut self, mut requests: Vec<Pending>) {
+    async fn flush(&mut self, requests: Vec<Pending>) {
+        let mut requests = of_one_incarnation(requests);
         // One that is refused never fails its neighbours: it is answered and the rest goes again.
+        let mut rounds = 0;
         while !requests.is_empty() {
             let places = places(&requests);
-            let append = self.encode(&requests, &places);
+            let (append, claimants) = self.encode(&requests, &places);
             let begun = Instant::now();
             match self.append_in_time(&append, &mut requests).await {
                 Ok(appended) => {
@@ -80,16 +93,23 @@ impl Flusher {
                     }
                     return;
                 }
-                Err(AppendError::Partitions(in_the_way)) => {
-                    requests = refuse(requests, &in_the_way);
+                Err(AppendError::InTheWay(in_the_way)) => {
+                    rounds += 1;
+                    let is_last = rounds >= REFUSALS_MAX;
+                    let appender = (&mut self.appender, self.durability, is_last);
+                    requests = refused::answer(requests, &claimants, &in_the_way, appender).await;
+                }
+                Err(AppendError::Reincarnated) => {
+                    // Nothing happened; the topics are looked up again.
+                    requests.into_iter().for_each(Pending::moved);
+                    return;
                 }
                 Err(error) => {
                     LOG.flushes_failed.increment(1);
                     warn!(requests = requests.len(), %error, "a flush failed");
                     let told = told(&error);
                     for pending in requests {
-                        // Whoever asked may have gone.
-                        let _ = pending.reply.send(Err(told.clone()));
+                        pending.answer(Err(told.clone()));
                     }
                     return;
                 }
@@ -115,16 +135,18 @@ impl Flusher {
             let waited = requests.first().map_or(Duration::ZERO, Pending::waited);
             if begun.elapsed() >= limits::PUBLISH_WAIT_MAX || waited >= limits::PUBLISH_ANSWER_MAX {
                 for pending in requests.drain(..) {
-                    let _ = pending.reply.send(Err(PublishError::OutcomeUnknown));
+                    pending.answer(Err(PublishError::OutcomeUnknown));
                 }
             }
         }
     }
 
-    fn encode(&self, requests: &[Pending], places: &[Place]) -> Append {
+    /// The flush, and its requests with claims in the order of their claims.
+    fn encode(&self, requests: &[Pending], places: &[Place]) -> (Append, Vec<u32>) {
         let created_ms = self.clock.now_ms();
-        let mut append = Append::default();
-        for group in places.chunk_by(|a, b| a.0 == b.0) {
+        let incarnation = requests.first().and_then(|pending| pending.incarnation);
+        let mut append = Append { incarnation, ..Append::default() };
+        for group in places.chunk_by(|a, b| a.partition == b.partition) {
             let parts = || group.iter().map(|place| part(requests, place));
             let bytes = parts().map(|part| part.records.bytes()).sum();
             let messages = parts().map(|part| part.records.len()).sum();
@@ -132,14 +154,18 @@ impl Flusher {
             for part in parts() {
                 builder.extend(&part.records);
             }
-            append.partitions.push(group[0].0);
+            append.partitions.push(group[0].partition);
             append.counts.push(builder.len());
             append.records.push(builder.finish(compression(requests, group)));
         }
-        append
+        append.expects = expects(requests, places);
+        let (claims, claimants) = claims(requests, places);
+        append.claims = claims;
+        (append, claimants)
     }
 
     fn tell_readers(&self, append: Append, appended: &Appended) {
+        let incarnation = append.incarnation;
         let mut records: Vec<_> =
             append.partitions.iter().zip(append.counts).zip(append.records).collect();
         for (partition, base_offset, appended_ms) in appended {
@@ -153,7 +179,7 @@ impl Flusher {
                 appended_ms: *appended_ms,
                 records: std::mem::take(bytes).into(),
             };
-            self.log.appended(*partition, batch);
+            self.log.appended(*partition, batch, incarnation);
         }
     }
 }
@@ -166,11 +192,22 @@ fn count(append: &Append, begun: Instant) {
     LOG.appended_bytes.increment(append.records.iter().map(|bytes| bytes.len() as u64).sum());
 }
 
+/// Those of the first's incarnation; the others look their topics up again.
+fn of_one_incarnation(mut requests: Vec<Pending>) -> Vec<Pending> {
+    let Some(incarnation) = requests.first().map(|first| first.incarnation) else {
+        return requests;
+    };
+    let others = requests.extract_if(.., |pending| pending.incarnation != incarnation);
+    others.for_each(Pending::moved);
+    requests
+}
+
 fn places(requests: &[Pending]) -> Vec<Place> {
     let mut places = Vec::with_capacity(requests.len());
     for (r, pending) in (0u32..).zip(requests) {
         for (p, part) in (0u32..).zip(&pending.parts) {
-            places.push((part.partition.0, r, p));
+            let is_free = pending.expects().is_none();
+            places.push(Place { partition: part.partition.0, is_free, request: r, part: p });
         }
     }
     places.sort_unstable();
@@ -178,13 +215,49 @@ fn places(requests: &[Pending]) -> Vec<Place> {
 }
 
 fn part<'a>(requests: &'a [Pending], place: &Place) -> &'a super::Part {
-    &requests[place.1 as usize].parts[place.2 as usize]
+    &requests[place.request as usize].parts[place.part as usize]
+}
+
+/// The offset that each partition's first request expects; -1 where it expects none.
+fn expects(requests: &[Pending], places: &[Place]) -> Option<Vec<i64>> {
+    if places.iter().all(|place| place.is_free) {
+        return None;
+    }
+    let firsts = places.chunk_by(|a, b| a.partition == b.partition).map(|group| group[0]);
+    Some(firsts.map(|first| requests[first.request as usize].expects().unwrap_or(-1)).collect())
+}
+
+/// What the requests claim, sorted, and whose each claim is.
+fn claims(requests: &[Pending], places: &[Place]) -> (Option<Claims>, Vec<u32>) {
+    let claim_of = |request: u32| requests[request as usize].claim();
+    let with_claims = (0u32..).zip(requests).filter(|(_, pending)| pending.claim().is_some());
+    let mut claimants: Vec<u32> = with_claims.map(|(request, _)| request).collect();
+    if claimants.is_empty() {
+        return (None, claimants);
+    }
+    claimants.sort_unstable_by_key(|request| claim_of(*request).map(|claim| &claim.key));
+    let mut parts: Vec<SmallVec<[(i32, i64); 1]>> =
+        requests.iter().map(|pending| SmallVec::from_elem((0, 0), pending.parts.len())).collect();
+    for (id, group) in (1..).zip(places.chunk_by(|a, b| a.partition == b.partition)) {
+        let mut shift = 0;
+        for place in group {
+            parts[place.request as usize][place.part as usize] = (id, shift);
+            shift += part(requests, place).records.len() as i64;
+        }
+    }
+    let mut claims = Claims::default();
+    for request in &claimants {
+        let Some(claim) = claim_of(*request) else { continue };
+        let parts = parts[*request as usize].iter().copied();
+        claims.push(&claim.key, claim.hash, &claim.layout, parts);
+    }
+    (Some(claims), claimants)
 }
 
 /// All requests for a partition come from one topic; after a change of its settings the last
 /// word counts.
 fn compression(requests: &[Pending], group: &[Place]) -> Compression {
-    group.last().map_or(Compression::None, |place| requests[place.1 as usize].compression)
+    group.last().map_or(Compression::None, |place| requests[place.request as usize].compression)
 }
 
 fn answer(requests: Vec<Pending>, places: &[Place], appended: &Appended) {
@@ -193,42 +266,22 @@ fn answer(requests: Vec<Pending>, places: &[Place], appended: &Appended) {
     bases.sort_unstable();
     let mut offsets: Vec<Offsets> =
         requests.iter().map(|pending| Offsets::from_elem(-1, pending.parts.len())).collect();
-    for group in places.chunk_by(|a, b| a.0 == b.0) {
-        let found = bases.binary_search_by_key(&group[0].0, |(partition, _)| partition.0);
+    for group in places.chunk_by(|a, b| a.partition == b.partition) {
+        let found = bases.binary_search_by_key(&group[0].partition, |(partition, _)| partition.0);
         // A partition without an answer leaves -1 behind, which is told as unknown below.
         let Ok(at) = found else { continue };
         let mut next = bases[at].1;
         for place in group {
-            offsets[place.1 as usize][place.2 as usize] = next;
+            offsets[place.request as usize][place.part as usize] = next;
             next += part(&requests, place).records.len() as i64;
         }
     }
     for (pending, offsets) in requests.into_iter().zip(offsets) {
         let complete = offsets.iter().all(|offset| *offset >= 0);
-        let result = if complete { Ok(offsets) } else { Err(PublishError::OutcomeUnknown) };
-        let _ = pending.reply.send(result);
+        let result =
+            if complete { Ok(Acked::Appended(offsets)) } else { Err(PublishError::OutcomeUnknown) };
+        pending.answer(result);
     }
-}
-
-/// Answers the requests that have to do with these partitions and returns the others.
-fn refuse(requests: Vec<Pending>, in_the_way: &[(PartitionId, Outcome)]) -> Vec<Pending> {
-    let mut rest = Vec::with_capacity(requests.len());
-    for pending in requests {
-        let hit = in_the_way
-            .iter()
-            .find(|(partition, _)| pending.parts.iter().any(|part| part.partition == *partition));
-        match hit {
-            None => rest.push(pending),
-            Some((partition, outcome)) => {
-                let error = match outcome {
-                    Outcome::Gone => PublishError::Gone(*partition),
-                    _ => PublishError::Moved(*partition),
-                };
-                let _ = pending.reply.send(Err(error));
-            }
-        }
-    }
-    rest
 }
 
 fn told(error: &AppendError) -> PublishError {
@@ -237,8 +290,10 @@ fn told(error: &AppendError) -> PublishError {
         AppendError::Refused(cause) if cause.refusal() == Some(Refusal::Full) => {
             PublishError::StorageFull
         }
-        AppendError::Refused(_) | AppendError::NoBucket | AppendError::Partitions(_) => {
-            PublishError::Unavailable
-        }
+        AppendError::NoStandby => PublishError::NoStandby,
+        AppendError::Reincarnated
+        | AppendError::Refused(_)
+        | AppendError::NoBucket
+        | AppendError::InTheWay(_) => PublishError::Unavailable,
     }
 }

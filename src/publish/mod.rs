@@ -5,8 +5,11 @@
 //! slots only make thinner flushes, and a paused standby must not hold up `local` topics.
 
 mod flush;
+pub mod layout;
 mod partitioner;
+mod refused;
 mod slot;
+mod terms;
 
 use std::sync::{
     Arc, OnceLock,
@@ -14,8 +17,10 @@ use std::sync::{
 };
 
 pub use partitioner::partition_of_key;
-use slot::Slot;
+use slot::{Asked, Slot};
 pub use slot::{Offsets, Part, Parts};
+use terms::Running;
+pub use terms::{BodyHash, Claim, ClaimKey, MarkKey, RequestKey, Terms};
 
 use crate::{
     lifecycle::Lifecycle,
@@ -24,6 +29,7 @@ use crate::{
         Clock, PartitionId,
         topic::{Compression, Durability, RetentionClass},
     },
+    store::Incarnation,
 };
 
 /// Why a publish was not acknowledged.
@@ -35,6 +41,21 @@ pub enum PublishError {
     /// Nothing happened: there is no such partition any more.
     #[error("partition {0} is gone")]
     Gone(PartitionId),
+    /// Nothing happened: the next offset is not the expected one.
+    #[error("the next offset is {next_offset}")]
+    WrongOffset {
+        /// The next offset.
+        next_offset: i64,
+    },
+    /// Nothing happened: the claim stands for a request that asked for something else.
+    #[error("the claim stands for another request")]
+    BodyDiffers,
+    /// Nothing happened: nobody remembers whether this sequence was appended before.
+    #[error("the sequence lies below the newest ones of its producer")]
+    SequenceTooOld,
+    /// Nothing happened by this one: a request with the same key is running.
+    #[error("a request with this key is running")]
+    InProgress,
     /// Nothing happened: more is waiting than the node takes on.
     #[error("too many messages are waiting for the database")]
     Overloaded,
@@ -44,12 +65,24 @@ pub enum PublishError {
     /// Nothing happened: the database has no space left.
     #[error("the database has no space left")]
     StorageFull,
+    /// Nothing happened: the database has no synchronous standby that could hold it.
+    #[error("the database has no synchronous standby")]
+    NoStandby,
     /// It may have happened.
     #[error("the database did not say whether it happened")]
     OutcomeUnknown,
     /// Nothing happened: the node is stopping.
     #[error("the node is stopping")]
     Draining,
+}
+
+/// How a publish was acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Acked {
+    /// For each part, in the same order, the offset of its first message.
+    Appended(Offsets),
+    /// It was appended when it came before: partition and offset of each message.
+    Repeated(Vec<(u32, i64)>),
 }
 
 /// Where the flushes of one request go.
@@ -61,6 +94,8 @@ pub struct Lane {
     pub durability: Durability,
     /// How its batches are compressed.
     pub compression: Compression,
+    /// In which incarnation of the log its partitions were looked up.
+    pub incarnation: Option<Incarnation>,
 }
 
 const SLOTS: usize = RetentionClass::ALL.len() * 2;
@@ -85,13 +120,15 @@ struct Shared {
     clock: Clock,
     slots: [OnceLock<Arc<Slot>>; SLOTS],
     turns: AtomicU64,
+    running: Running,
 }
 
 impl Publisher {
     /// A publisher into `log`.
     pub fn new(log: Log, lifecycle: Lifecycle, clock: Clock) -> Self {
         let (slots, turns) = (Default::default(), AtomicU64::new(0));
-        Self { shared: Arc::new(Shared { log, lifecycle, clock, slots, turns }) }
+        let shared = Shared { log, lifecycle, clock, slots, turns, running: Running::default() };
+        Self { shared: Arc::new(shared) }
     }
 
     /// A number for messages without a key to choose their partition by. It stays the same for
@@ -107,21 +144,28 @@ impl Publisher {
         self.shared.turns.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Appends `parts`, all or nothing, and says where the first message of each stands.
-    pub async fn publish(&self, lane: Lane, parts: Parts) -> Result<Offsets, PublishError> {
-        self.slot(lane).publish(parts, lane.compression).await
+    /// Appends `parts`, all or nothing. A request with a claim is appended once, and every repeat
+    /// of it gets the answer of the first.
+    pub async fn publish(
+        &self,
+        lane: Lane,
+        parts: Parts,
+        terms: Terms,
+    ) -> Result<Acked, PublishError> {
+        let running = match &terms.claim {
+            Some(claim) => self.shared.running.enter(claim)?,
+            None => None,
+        };
+        let terms = (!terms.is_empty()).then(|| Box::new(terms));
+        self.slot(lane).publish(Asked { parts, terms, running, lane }).await
     }
 
     fn slot(&self, lane: Lane) -> &Slot {
         let shared = &self.shared;
         shared.slots[lane.slot()].get_or_init(|| {
             let slot = Arc::new(Slot::new());
-            let flusher = flush::Flusher::new(
-                Arc::clone(&slot),
-                shared.log.clone(),
-                shared.clock,
-                lane.class,
-            );
+            let flusher =
+                flush::Flusher::new(Arc::clone(&slot), shared.log.clone(), shared.clock, lane);
             shared.lifecycle.spawn(flusher.run(shared.lifecycle.clone()));
             slot
         })

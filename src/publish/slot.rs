@@ -2,7 +2,7 @@
 //! messages never split over two flushes.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -16,10 +16,14 @@ use tokio::{
     time::Instant,
 };
 
-use super::PublishError;
+use super::{
+    Acked, Lane, PublishError, Terms,
+    terms::{Claim, ClaimKey, RunningKey},
+};
 use crate::{
     model::{PartitionId, limits, topic::Compression},
     record::RecordBuffer,
+    store::Incarnation,
 };
 
 /// Messages of one request for one partition.
@@ -44,22 +48,115 @@ pub(super) struct Pending {
     bytes: usize,
     pub(super) parts: Parts,
     pub(super) compression: Compression,
-    pub(super) reply: oneshot::Sender<Result<Offsets, PublishError>>,
+    pub(super) incarnation: Option<Incarnation>,
+    pub(super) terms: Option<Box<Terms>>,
+    running: Option<RunningKey>,
+    reply: oneshot::Sender<Result<Acked, PublishError>>,
 }
 
 impl Pending {
-    fn new(
-        parts: Parts,
-        compression: Compression,
-        reply: oneshot::Sender<Result<Offsets, PublishError>>,
-    ) -> Self {
+    fn new(asked: Asked, reply: oneshot::Sender<Result<Acked, PublishError>>) -> Self {
+        let Asked { parts, terms, running, lane } = asked;
+        let Lane { compression, incarnation, .. } = lane;
         let messages = parts.iter().map(|part| part.records.len()).sum();
         let bytes = parts.iter().map(|part| part.records.bytes()).sum();
-        Self { joined: Instant::now(), messages, bytes, parts, compression, reply }
+        Self {
+            joined: Instant::now(),
+            messages,
+            bytes,
+            parts,
+            compression,
+            incarnation,
+            terms,
+            running,
+            reply,
+        }
+    }
+
+    /// Answers that the topic is to be looked up again: nothing happened.
+    pub(super) fn moved(self) {
+        let partition = self.parts.first().map_or(PartitionId(0), |part| part.partition);
+        self.answer(Err(PublishError::Moved(partition)));
     }
 
     pub(super) fn waited(&self) -> Duration {
         self.joined.elapsed()
+    }
+
+    /// The offset that it has to get.
+    pub(super) fn expects(&self) -> Option<i64> {
+        self.terms.as_ref().and_then(|terms| terms.expect_offset)
+    }
+
+    /// What makes a repeat of it known.
+    pub(super) fn claim(&self) -> Option<&Claim> {
+        self.terms.as_ref().and_then(|terms| terms.claim.as_deref())
+    }
+
+    /// Answers it. Whoever asked may have gone.
+    pub(super) fn answer(self, result: Result<Acked, PublishError>) {
+        // First, so that whoever has the answer can ask again.
+        drop(self.running);
+        let _ = self.reply.send(result);
+    }
+}
+
+/// A request on its way into a slot.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) parts: Parts,
+    pub(super) terms: Option<Box<Terms>>,
+    pub(super) running: Option<RunningKey>,
+    pub(super) lane: Lane,
+}
+
+/// The requests of a flush, from which single ones are taken out.
+#[derive(Debug)]
+pub(super) struct Pendings(Vec<Option<Pending>>);
+
+impl From<Vec<Pending>> for Pendings {
+    fn from(requests: Vec<Pending>) -> Self {
+        Self(requests.into_iter().map(Some).collect())
+    }
+}
+
+impl Pendings {
+    /// The request at this place, if it was not taken yet.
+    pub(super) fn take(&mut self, at: usize) -> Option<Pending> {
+        self.0.get_mut(at)?.take()
+    }
+
+    /// Puts back what was taken from this place.
+    pub(super) fn put_back(&mut self, at: usize, pending: Pending) {
+        self.0[at] = Some(pending);
+    }
+
+    /// Those that were not taken, in their order.
+    pub(super) fn into_rest(self) -> impl Iterator<Item = Pending> {
+        self.0.into_iter().flatten()
+    }
+}
+
+/// What the requests of one flush claim, each for itself alone.
+#[derive(Default)]
+struct Claimed<'a> {
+    /// Once each: a repeat waits for the first.
+    claims: HashSet<&'a ClaimKey>,
+    /// Partitions of which one request expects an offset: it is the first in its batch.
+    expecting: HashSet<PartitionId>,
+}
+
+impl<'a> Claimed<'a> {
+    /// Whether the flush can take this request too.
+    fn admits(&mut self, pending: &'a Pending) -> bool {
+        if pending.terms.is_none() {
+            return true;
+        }
+        if pending.claim().is_some_and(|claim| !self.claims.insert(&claim.key)) {
+            return false;
+        }
+        let part = pending.parts.first().filter(|_| pending.expects().is_some());
+        part.is_none_or(|part| self.expecting.insert(part.partition))
     }
 }
 
@@ -94,23 +191,18 @@ impl Slot {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) async fn publish(
-        &self,
-        parts: Parts,
-        compression: Compression,
-    ) -> Result<Offsets, PublishError> {
-        let answer = self.join(parts, compression)?;
+    pub(super) async fn publish(&self, asked: Asked) -> Result<Acked, PublishError> {
+        let answer = self.join(asked)?;
         // The flusher answers in time. One that ended without a word had the request in hand.
         answer.await.unwrap_or(Err(PublishError::OutcomeUnknown))
     }
 
     fn join(
         &self,
-        parts: Parts,
-        compression: Compression,
-    ) -> Result<oneshot::Receiver<Result<Offsets, PublishError>>, PublishError> {
+        asked: Asked,
+    ) -> Result<oneshot::Receiver<Result<Acked, PublishError>>, PublishError> {
         let (reply, answer) = oneshot::channel();
-        let pending = Pending::new(parts, compression, reply);
+        let pending = Pending::new(asked, reply);
         let mut waiting = self.lock();
         if waiting.closed {
             return Err(PublishError::Draining);
@@ -142,16 +234,17 @@ impl Slot {
             let Some(pending) = waiting.requests.pop_front() else { return };
             waiting.messages -= pending.messages;
             waiting.bytes -= pending.bytes;
-            let _ = pending.reply.send(Err(PublishError::Unavailable));
+            pending.answer(Err(PublishError::Unavailable));
         }
     }
 
     /// The requests of the next flush, in the order they came, up to its bounds; a request that
-    /// is over them goes alone.
+    /// is over them goes alone. What one of them claims, those behind it have to wait for.
     pub(super) fn take(&self) -> Vec<Pending> {
         let mut waiting = self.lock();
         let (mut messages, mut bytes, mut parts) = (0, 0, 0);
         let mut count = 0;
+        let (mut claimed, mut held) = (Claimed::default(), Vec::new());
         for pending in &waiting.requests {
             let more = (pending.messages, pending.bytes, pending.parts.len());
             let fits = messages + more.0 <= limits::FLUSH_MESSAGES_MAX
@@ -160,8 +253,12 @@ impl Slot {
             if !fits && count > 0 {
                 break;
             }
-            (messages, bytes, parts) = (messages + more.0, bytes + more.1, parts + more.2);
             count += 1;
+            if !claimed.admits(pending) {
+                held.push(count - 1);
+                continue;
+            }
+            (messages, bytes, parts) = (messages + more.0, bytes + more.1, parts + more.2);
         }
         if count == 0 {
             return Vec::new();
@@ -169,7 +266,13 @@ impl Slot {
         waiting.messages -= messages;
         waiting.bytes -= bytes;
         self.flushes.fetch_add(1, Ordering::Relaxed);
-        waiting.requests.drain(..count).collect()
+        let mut taken: Vec<Pending> = waiting.requests.drain(..count).collect();
+        // From the back, so that what is left keeps its places and its order.
+        for at in held.into_iter().rev() {
+            let pending = taken.remove(at);
+            waiting.requests.push_front(pending);
+        }
+        taken
     }
 
     /// Takes no more requests; those that wait are still flushed.

@@ -2,11 +2,16 @@
 
 use std::sync::Arc;
 
-use sqlx::{AssertSqlSafe, PgConnection, Row, postgres::PgRow};
+use sqlx::{
+    AssertSqlSafe, PgConnection, Postgres, Row,
+    postgres::{PgArguments, PgRow},
+};
 use time::OffsetDateTime;
 
-use super::StoreError;
+use super::{StoreError, claims::Claims};
 use crate::model::{BucketId, PartitionId};
+
+pub(super) type Query<'q> = sqlx::query::Query<'q, Postgres, PgArguments>;
 
 /// A flush as the function takes it: entry by entry the same partition, sorted by id, once each.
 #[derive(Debug)]
@@ -17,6 +22,10 @@ pub struct Flush<'a> {
     pub counts: &'a [i32],
     /// Their record batches.
     pub records: &'a [Vec<u8>],
+    /// The offset that each expects, -1 for none; `None` where no partition does.
+    pub expects: Option<&'a [i64]>,
+    /// What no other commit may have; `None` where nothing is claimed.
+    pub claims: Option<&'a Claims>,
     /// The slot that tells other nodes.
     pub slot: i64,
     /// The flush's number in that slot, one higher than the last.
@@ -46,6 +55,10 @@ pub enum Outcome {
         /// Which is the next.
         next_offset: i64,
     },
+    /// The claim of this number, from 1, stands already.
+    Claimed(usize),
+    /// The claim of this number, from 1, is of a sequence below its producer's newest ones.
+    TooOld(usize),
 }
 
 /// A function's name and call for one bucket, made once.
@@ -53,14 +66,38 @@ pub enum Outcome {
 pub struct AppendStatement {
     /// The bucket it appends to.
     pub bucket: BucketId,
-    sql: Arc<str>,
+    plain: Arc<str>,
+    expecting: Arc<str>,
+    claiming: Arc<str>,
 }
 
 impl AppendStatement {
-    /// The statement of `bucket`.
+    /// The statement of `bucket`, whose commit waits for what the session says.
     pub fn new(bucket: BucketId) -> Self {
-        let sql = format!("select * from postrider.append_{bucket}($1, $2, $3, null, $4, $5)");
-        Self { bucket, sql: sql.into() }
+        Self::with(bucket, "$5")
+    }
+
+    /// The same; its commit waits for a synchronous standby. It says so itself, within the one
+    /// statement: behind a pooler a session's settings may be another's. `on` and not
+    /// `remote_apply`: what a standby has flushed it replays before it is promoted, and nothing is
+    /// read from standbys, whose replay a long query may hold up.
+    pub fn replicated(bucket: BucketId) -> Self {
+        // An argument is evaluated before the call, a setting lasts until the commit.
+        Self::with(
+            bucket,
+            "case set_config('synchronous_commit', 'on', true) when 'on' then $5 end",
+        )
+    }
+
+    fn with(bucket: BucketId, wake: &str) -> Self {
+        let call = format!("select * from postrider.append_{bucket}($1, $2, $3");
+        let plain = format!("{call}, null, $4, {wake})");
+        let expecting = format!("{call}, $6, $4, {wake})");
+        let claiming = format!(
+            "{call}, $6, $4, {wake}, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)"
+        );
+        let (plain, expecting, claiming) = (plain.into(), expecting.into(), claiming.into());
+        Self { bucket, plain, expecting, claiming }
     }
 
     /// Appends `flush`, all of it or nothing. If any outcome is not [`Outcome::Appended`],
@@ -72,17 +109,30 @@ impl AppendStatement {
     ) -> Result<Vec<(PartitionId, Outcome)>, StoreError> {
         // fetch_all reads up to ReadyForQuery, which comes after the commit; anything that stops
         // at the first row would answer before it.
-        let rows = sqlx::query(AssertSqlSafe(Arc::clone(&self.sql)))
+        let sql = match (flush.claims, flush.expects) {
+            (Some(_), _) => &self.claiming,
+            (None, Some(_)) => &self.expecting,
+            (None, None) => &self.plain,
+        };
+        let mut query = sqlx::query(AssertSqlSafe(Arc::clone(sql)))
             .bind(flush.partitions)
             .bind(flush.counts)
             .bind(flush.records)
             .bind(flush.slot)
-            .bind(flush.wake)
-            .fetch_all(conn)
-            .await?;
+            .bind(flush.wake);
+        if flush.expects.is_some() || flush.claims.is_some() {
+            query = query.bind(flush.expects);
+        }
+        if let Some(claims) = flush.claims {
+            query = claims.bind(query);
+        }
+        let rows = query.fetch_all(conn).await?;
         rows.iter().map(outcome).collect()
     }
 }
+
+/// Of an outcome that is about a claim: partitions are numbered from 1.
+const NO_PARTITION: PartitionId = PartitionId(0);
 
 /// Whether a session still has a server behind it.
 pub async fn is_alive(conn: &mut PgConnection) -> Result<(), StoreError> {
@@ -90,14 +140,13 @@ pub async fn is_alive(conn: &mut PgConnection) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Makes commits of this session wait for the disk, whatever the database's default is.
-pub async fn commit_to_disk(conn: &mut PgConnection) -> Result<(), StoreError> {
-    sqlx::query("set synchronous_commit = local").execute(conn).await?;
-    Ok(())
-}
-
 fn outcome(row: &PgRow) -> Result<(PartitionId, Outcome), StoreError> {
     let number: i16 = row.try_get(0)?;
+    if matches!(number, 6 | 7) {
+        let claim = usize::try_from(row.try_get::<i64, _>(2)?).unwrap_or_default();
+        let outcome = if number == 6 { Outcome::Claimed(claim) } else { Outcome::TooOld(claim) };
+        return Ok((NO_PARTITION, outcome));
+    }
     let partition = PartitionId(row.try_get(1)?);
     let outcome = match number {
         0 => {

@@ -198,3 +198,53 @@ pub async fn forget_committed(conn: &mut PgConnection, bucket: BucketId) -> Resu
     sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut *tx).await?;
     Ok(tx.commit().await?)
 }
+
+/// A sealed bucket whose rows are not frozen yet, of the classes that keep for longer than a day;
+/// `tried` are left out.
+pub async fn unfrozen(
+    conn: &mut PgConnection,
+    tried: &[i64],
+) -> Result<Option<BucketId>, StoreError> {
+    let bucket: Option<i64> = sqlx::query_scalar(
+        "select b.bucket_id from postrider.buckets b
+         join postrider.retention_classes c on c.retention_class = b.retention_class
+         where b.state = 'sealed' and b.frozen_at is null and b.bucket_id <> all ($1)
+           and coalesce(c.longest > interval '1 day', true)
+         order by b.bucket_id limit 1",
+    )
+    .bind(tried)
+    .fetch_optional(conn)
+    .await?;
+    Ok(bucket.map(BucketId))
+}
+
+/// Freezes the rows of a sealed bucket, slowly, and notes it. False when some could not be: a
+/// transaction is open that began before the bucket was sealed. Never in a transaction.
+pub async fn freeze(conn: &mut PgConnection, bucket: BucketId) -> Result<bool, StoreError> {
+    // Every row of a sealed bucket is of a transaction below this one.
+    let next: i64 =
+        sqlx::query_scalar("select pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
+            .fetch_one(&mut *conn)
+            .await?;
+    sqlx::query("set vacuum_cost_delay = '2ms'").execute(&mut *conn).await?;
+    sqlx::query("set lock_timeout = '5s'").execute(&mut *conn).await?;
+    let vacuum = format!("vacuum (freeze, parallel 0) postrider.batches_{bucket}");
+    sqlx::query(AssertSqlSafe(vacuum)).execute(&mut *conn).await?;
+    let done = sqlx::query(
+        "update postrider.buckets b set frozen_at = clock_timestamp()
+         where b.bucket_id = $1 and b.state = 'sealed' and not exists (
+           select from pg_class c
+           where c.oid in (
+               select to_regclass('postrider.batches_' || $1)
+               union all
+               select reltoastrelid from pg_class
+               where oid = to_regclass('postrider.batches_' || $1) and reltoastrelid <> 0)
+             and age(c.relfrozenxid)
+               > age((mod($2, 4294967296))::text::xid))",
+    )
+    .bind(bucket.0)
+    .bind(next)
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}

@@ -2,29 +2,26 @@
 //! for anew at every connect, since a failover moves it. sqlx knows neither several hosts nor
 //! roles of servers.
 
+mod learned;
 mod url;
 
-use std::{
-    fmt,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use sqlx::{
     ConnectOptions, Connection, PgConnection, PgPool, Row,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use self::url::Parsed;
-use crate::{
-    lifecycle::Lifecycle,
-    model::limits::{DATABASE_ACQUIRE_TIMEOUT, DATABASE_CONNECT_TIMEOUT},
-};
+use tokio::sync::watch;
 
-/// How often the pool's server is asked whether it still takes writes, where a URL names several
+use self::{learned::Learned, url::Parsed};
+use super::{
+    StoreError,
+    incarnation::{self, Incarnation},
+};
+use crate::model::limits::{DATABASE_ACQUIRE_TIMEOUT, DATABASE_CONNECT_TIMEOUT};
+
+/// How often the primary is asked whether it still takes writes, where a URL names several
 /// hosts.
 const STEER_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -84,14 +81,6 @@ pub struct Target {
     learned: Arc<Learned>,
 }
 
-#[derive(Debug, Default)]
-struct Learned {
-    /// The host that took writes last.
-    primary: AtomicUsize,
-    /// When the pool's host last changed; sessions that are older go to the wrong server.
-    moved_at: Mutex<Option<Instant>>,
-}
-
 /// Passwords stay out of logs.
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -116,15 +105,15 @@ impl Target {
     }
 
     async fn find(&self, role: &str) -> Result<(PgConnection, usize), ConnectError> {
-        let first = self.learned.primary.load(Ordering::Relaxed);
+        let first = self.learned.primary();
         let mut refusals = Vec::new();
         for turn in 0..self.hosts.len() {
             let index = (first + turn) % self.hosts.len();
             let options = named(&self.hosts[index], role);
-            let attempt = tokio::time::timeout(self.patience, connect_to_primary(&options)).await;
+            let attempt = tokio::time::timeout(self.patience, self.connect_to(&options)).await;
             let refusal = match attempt {
                 Ok(Ok(connection)) => {
-                    self.learned.primary.store(index, Ordering::Relaxed);
+                    self.learned.set_primary(index);
                     return Ok((connection, index));
                 }
                 Ok(Err(refusal)) => refusal,
@@ -139,8 +128,33 @@ impl Target {
         Err(ConnectError::NoPrimary(refusals))
     }
 
-    /// A pool of at most `max` sessions on the host that takes writes now. Where the URL names
-    /// several hosts, [`steer`](Self::steer) must run beside it.
+    async fn connect_to(&self, options: &PgConnectOptions) -> Result<PgConnection, Refusal> {
+        let refuse = |error: sqlx::Error| Refusal {
+            host: name_of(options),
+            why: error.to_string(),
+            is_permanent: is_permanent(&error),
+        };
+        let mut session = PgConnection::connect_with(options).await.map_err(refuse)?;
+        match objection(&mut session, &self.learned).await.map_err(refuse)? {
+            None => Ok(session),
+            Some(why) => {
+                Err(Refusal { host: name_of(options), why: why.to_owned(), is_permanent: false })
+            }
+        }
+    }
+
+    /// The latest incarnation, as it is now.
+    pub(super) fn current_incarnation(&self) -> Option<Incarnation> {
+        self.learned.current()
+    }
+
+    /// The latest incarnation of the log that any session found; it changes with a failover.
+    pub fn incarnation(&self) -> watch::Receiver<Option<Incarnation>> {
+        self.learned.incarnation()
+    }
+
+    /// A pool of at most `max` sessions on the host that takes writes now. It does not follow a
+    /// failover: [`Database`](super::Database) does.
     pub async fn pool(&self, max: u32) -> Result<PgPool, ConnectError> {
         drop(self.find("pool").await?);
         Ok(self.lazy_pool(max, PoolUse::Transactions))
@@ -148,13 +162,19 @@ impl Target {
 
     /// Such a pool on the host that took writes last, or the first, without asking it yet.
     pub fn lazy_pool(&self, max: u32, usage: PoolUse) -> PgPool {
-        let index = self.learned.primary.load(Ordering::Relaxed);
-        let learned = Arc::clone(&self.learned);
+        let index = self.learned.primary();
+        let (learned, admitting) = (Arc::clone(&self.learned), Arc::clone(&self.learned));
         let options = PgPoolOptions::new()
             .max_connections(max)
             .acquire_timeout(DATABASE_ACQUIRE_TIMEOUT)
             .test_before_acquire(false)
-            .after_connect(|session, _| Box::pin(refuse_standby(session)))
+            .after_connect(move |session, _| {
+                let learned = Arc::clone(&admitting);
+                Box::pin(async move {
+                    let objection = objection(session, &learned).await?;
+                    objection.map_or(Ok(()), |why| Err(sqlx::Error::Configuration(why.into())))
+                })
+            })
             .before_acquire(move |_, facts| {
                 let is_current = learned.is_current(facts.age);
                 Box::pin(async move { Ok(is_current) })
@@ -170,31 +190,20 @@ impl Target {
         options.connect_lazy_with(named(&self.hosts[index], "pool"))
     }
 
-    /// Keeps a pool on the host that takes writes, until `lifecycle` drains or the pool is closed.
-    /// It holds a session of its own, and ends at once where the URL names a single host.
-    pub async fn steer(self, pool: PgPool, lifecycle: Lifecycle) {
-        if self.hosts.len() < 2 {
-            return;
-        }
-        tokio::select! {
-            () = self.follow_primary(pool) => {}
-            () = lifecycle.draining() => {}
-        }
+    /// Counts how often the log moved: to another host, or to another incarnation. Pools that
+    /// were made before lead to the wrong server, or have sessions that a dead one never answers.
+    pub(super) fn moves(&self) -> watch::Receiver<u64> {
+        self.learned.moves()
     }
 
-    async fn follow_primary(&self, pool: PgPool) {
-        let mut known = self.learned.primary.load(Ordering::Relaxed);
+    /// Looks for the primary whenever the one that is known does not take writes, as long as it
+    /// is polled. It holds a session of its own, and ends at once where the URL names one host.
+    pub(super) async fn watch_primary(&self) {
         let mut session = None;
-        while !pool.is_closed() {
+        while self.hosts.len() > 1 {
             if session.is_none() {
                 match self.find("steer").await {
-                    Ok((found, index)) => {
-                        session = Some(found);
-                        if index != known {
-                            self.move_pool(&pool, index);
-                            known = index;
-                        }
-                    }
+                    Ok((found, _)) => session = Some(found),
                     Err(error) => tracing::warn!(%error, "no primary"),
                 }
             }
@@ -207,21 +216,6 @@ impl Target {
             }
             tokio::time::sleep(STEER_INTERVAL).await;
         }
-    }
-
-    fn move_pool(&self, pool: &PgPool, index: usize) {
-        let options = named(&self.hosts[index], "pool");
-        tracing::warn!(host = name_of(&options), "the primary has moved");
-        pool.set_connect_options(options);
-        let mut moved_at = self.learned.moved_at.lock().unwrap_or_else(PoisonError::into_inner);
-        *moved_at = Some(Instant::now());
-    }
-}
-
-impl Learned {
-    fn is_current(&self, age: Duration) -> bool {
-        let moved_at = self.moved_at.lock().unwrap_or_else(PoisonError::into_inner);
-        moved_at.is_none_or(|moved_at| age < moved_at.elapsed())
     }
 }
 
@@ -245,21 +239,6 @@ fn name_of(options: &PgConnectOptions) -> String {
     }
 }
 
-async fn connect_to_primary(options: &PgConnectOptions) -> Result<PgConnection, Refusal> {
-    let refuse = |error: sqlx::Error| Refusal {
-        host: name_of(options),
-        why: error.to_string(),
-        is_permanent: is_permanent(&error),
-    };
-    let mut session = PgConnection::connect_with(options).await.map_err(refuse)?;
-    match standby_reason(&mut session).await.map_err(refuse)? {
-        None => Ok(session),
-        Some(why) => {
-            Err(Refusal { host: name_of(options), why: why.to_owned(), is_permanent: false })
-        }
-    }
-}
-
 /// Codes of class 28 (who you are), 3D (no such database), 42501 and 08P01 (a pooler that
 /// refuses our settings) do not go away by themselves, nor do certificates.
 fn is_permanent(error: &sqlx::Error) -> bool {
@@ -273,9 +252,12 @@ fn is_permanent(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Why this server takes no writes, if so.
+/// Why this server takes no writes, if so. From here on the session's commits wait for no standby:
+/// one that is paused holds up nobody who does not ask for it.
 async fn standby_reason(session: &mut PgConnection) -> Result<Option<&'static str>, sqlx::Error> {
-    let sql = "select pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'";
+    // Not asked for as it connects: then nobody could see what the server itself is set to.
+    let sql = "select pg_is_in_recovery(), current_setting('transaction_read_only') = 'on',
+        set_config('synchronous_commit', 'local', false)";
     let row = sqlx::query(sql).persistent(false).fetch_one(session).await?;
     Ok(if row.try_get(0)? {
         Some("it is a standby")
@@ -286,10 +268,22 @@ async fn standby_reason(session: &mut PgConnection) -> Result<Option<&'static st
     })
 }
 
-async fn refuse_standby(session: &mut PgConnection) -> Result<(), sqlx::Error> {
-    match standby_reason(session).await? {
-        None => Ok(()),
-        Some(why) => Err(sqlx::Error::Configuration(why.into())),
+/// Why a new session is of no use, if so. Notes the incarnation of the log behind it.
+async fn objection(
+    session: &mut PgConnection,
+    learned: &Learned,
+) -> Result<Option<&'static str>, sqlx::Error> {
+    if let Some(why) = standby_reason(session).await? {
+        return Ok(Some(why));
+    }
+    match incarnation::read(session).await {
+        Ok(found) if learned.note(found) => Ok(None),
+        Ok(_) => Ok(Some("a promotion of another server has left it behind")),
+        Err(StoreError::Lost(why)) => Err(sqlx::Error::Protocol(why)),
+        Err(error) => {
+            tracing::debug!(%error, "the log's incarnation is not shown");
+            Ok(None)
+        }
     }
 }
 
@@ -308,20 +302,5 @@ async fn is_outside_transaction(session: &mut PgConnection) -> Result<bool, sqlx
             Ok(false)
         }
         Err(error) => Err(error),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sessions_from_before_a_failover_are_not_used_again() {
-        let learned = Learned::default();
-        let old = Duration::from_secs(60);
-        assert!(learned.is_current(old));
-        *learned.moved_at.lock().expect("not poisoned") = Instant::now().checked_sub(old / 2);
-        assert!(!learned.is_current(old));
-        assert!(learned.is_current(old / 4));
     }
 }

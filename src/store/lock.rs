@@ -22,6 +22,18 @@ pub async fn try_session(conn: &mut PgConnection, key: i64) -> Result<bool, Stor
     Ok(taken.await?)
 }
 
+/// Whether anybody holds a session's lock in this database. It takes no session of one's own to
+/// ask, so those who would like the lock can ask often.
+pub async fn is_held(conn: &mut PgConnection, key: i64) -> Result<bool, StoreError> {
+    let held = sqlx::query_scalar(
+        "select exists (
+           select from pg_locks l join pg_database d on d.oid = l.database
+           where l.locktype = 'advisory' and d.datname = current_database() and l.granted
+             and l.objsubid = 1 and (l.classid::bigint << 32) + l.objid::bigint = $1)",
+    );
+    Ok(held.bind(key).fetch_one(conn).await?)
+}
+
 /// Waits for a lock that lasts until the transaction ends.
 pub async fn transaction(conn: &mut PgConnection, key: i64) -> Result<(), StoreError> {
     sqlx::query("select pg_advisory_xact_lock($1)").bind(key).execute(conn).await?;

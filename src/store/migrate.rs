@@ -9,16 +9,35 @@ use crate::model::BucketId;
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// migrations/functions, one function a file, in an order in which each finds what it calls.
-const FUNCTIONS: [&str; 33] = [
+const FUNCTIONS: [&str; 52] = [
     include_str!("../../migrations/functions/segment_end.sql"),
     include_str!("../../migrations/functions/enter_bucket.sql"),
+    include_str!("../../migrations/functions/admit.sql"),
+    include_str!("../../migrations/functions/prune_marks.sql"),
+    include_str!("../../migrations/functions/standing_mark.sql"),
+    include_str!("../../migrations/functions/standing_key.sql"),
     include_str!("../../migrations/functions/partition_low.sql"),
     include_str!("../../migrations/functions/watermarks.sql"),
     include_str!("../../migrations/functions/offset_at.sql"),
+    include_str!("../../migrations/functions/offset_of_bytes.sql"),
+    include_str!("../../migrations/functions/first_visible.sql"),
+    include_str!("../../migrations/functions/retain.sql"),
+    include_str!("../../migrations/functions/purge_hidden.sql"),
+    include_str!("../../migrations/functions/forget_deleted.sql"),
     include_str!("../../migrations/functions/seal_bucket.sql"),
     include_str!("../../migrations/functions/roll_buckets.sql"),
     include_str!("../../migrations/functions/begin_drop.sql"),
     include_str!("../../migrations/functions/forget_bucket.sql"),
+    include_str!("../../migrations/functions/outbox_headers.sql"),
+    include_str!("../../migrations/functions/outbox_add.sql"),
+    include_str!("../../migrations/functions/publish.sql"),
+    include_str!("../../migrations/functions/outbox_next.sql"),
+    include_str!("../../migrations/functions/outbox_append.sql"),
+    include_str!("../../migrations/functions/outbox_empty.sql"),
+    include_str!("../../migrations/functions/as_text.sql"),
+    include_str!("../../migrations/functions/unpack_varint.sql"),
+    include_str!("../../migrations/functions/unpack.sql"),
+    include_str!("../../migrations/functions/messages.sql"),
     include_str!("../../migrations/functions/wakes_since.sql"),
     include_str!("../../migrations/functions/open_wake_slot.sql"),
     include_str!("../../migrations/functions/log_incarnation.sql"),
@@ -82,14 +101,12 @@ pub async fn run(conn: &mut PgConnection) -> Result<(), MigrateError> {
 
 /// Whether the database has every migration that this program knows.
 pub async fn is_current(conn: &mut PgConnection) -> Result<bool, StoreError> {
-    let newest = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
-    let applied: Result<i64, _> = sqlx::query_scalar(
-        "select coalesce(max(version), 0) from postrider.migrations where success",
-    )
-    .fetch_one(conn)
-    .await;
+    let applied: Result<Vec<i64>, _> =
+        sqlx::query_scalar("select version from postrider.migrations where success")
+            .fetch_all(conn)
+            .await;
     match applied.map_err(StoreError::from) {
-        Ok(applied) => Ok(applied >= newest),
+        Ok(applied) => Ok(MIGRATIONS.iter().all(|known| applied.contains(&known.version))),
         Err(error) if error.refusal() == Some(super::error::Refusal::Missing) => Ok(false),
         Err(error) => Err(error),
     }
@@ -112,6 +129,18 @@ async fn install_functions(conn: &mut PgConnection) -> Result<(), MigrateError> 
         sqlx::query_as("select bucket_id, retention_class from postrider.buckets")
             .fetch_all(&mut *tx)
             .await?;
+    // Under another signature they would stand beside the new ones, and calls be ambiguous.
+    let old: Vec<String> = sqlx::query_scalar(
+        "select p.oid::regprocedure::text from pg_proc p
+         where p.pronamespace = 'postrider'::regnamespace
+           and p.proname ~ '^(append|read)_[0-9]+$'",
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    for function in old {
+        let drop = format!("drop function {function}");
+        sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut *tx).await?;
+    }
     for (bucket, class) in buckets {
         let sql = buckets::functions_of(BucketId(bucket), class);
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *tx).await?;

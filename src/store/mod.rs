@@ -7,18 +7,24 @@
 
 pub mod append;
 pub mod buckets;
+pub mod claims;
 pub mod connect;
 pub mod database;
 pub mod doctor;
 pub mod error;
 pub mod groups;
+pub mod incarnation;
 pub mod lock;
 pub mod migrate;
 pub mod nodes;
+pub mod outbox;
 pub mod read;
+pub mod replication;
+pub mod retention;
 pub mod server;
 pub mod topics;
 pub mod wakes;
 
 pub use database::{Database, Session};
 pub use error::StoreError;
+pub use incarnation::Incarnation;

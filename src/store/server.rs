@@ -19,10 +19,6 @@ pub struct ServerFacts {
     pub has_lz4_columns: bool,
     /// The values of `wal_compression` that this build knows.
     pub wal_compressions: Vec<String>,
-    /// Names the cluster and its copies. `None` where this role may not see it.
-    pub system_identifier: Option<i64>,
-    /// Rises with every failover. `None` where this role may not see it.
-    pub timeline: Option<i32>,
     /// Sessions that the server takes.
     pub max_connections: u32,
     /// Settings that are safe but will disappoint, each as a sentence.
@@ -56,29 +52,13 @@ pub enum ServerRefused {
 pub async fn check(conn: &mut PgConnection) -> Result<ServerFacts, ServerRefused> {
     let settings = Settings::read(conn).await?;
     settings.refuse_unsafe()?;
-    let (system_identifier, timeline) = identity(conn).await;
     Ok(ServerFacts {
         version_num: settings.version_num(),
         has_lz4_columns: settings.kinds("default_toast_compression").any(|kind| kind == "lz4"),
         wal_compressions: settings.kinds("wal_compression").map(str::to_owned).collect(),
-        system_identifier,
-        timeline,
         max_connections: u32::try_from(settings.number("max_connections")).unwrap_or(0),
         warnings: settings.warnings(),
     })
-}
-
-/// Some services keep these from ordinary roles; nothing depends on them but messages.
-async fn identity(conn: &mut PgConnection) -> (Option<i64>, Option<i32>) {
-    let sql = "select system_identifier, timeline_id \
-               from pg_control_system(), pg_control_checkpoint()";
-    match sqlx::query(sql).persistent(false).fetch_one(conn).await {
-        Ok(row) => (row.try_get(0).ok(), row.try_get(1).ok()),
-        Err(error) => {
-            tracing::debug!(%error, "the server's identity is not shown");
-            (None, None)
-        }
-    }
 }
 
 /// The server's settings by name, each in its base unit, with the values that an enum knows.
@@ -87,7 +67,10 @@ struct Settings(HashMap<String, (String, Vec<String>)>);
 
 impl Settings {
     async fn read(conn: &mut PgConnection) -> Result<Self, sqlx::Error> {
-        let sql = "select name, setting, coalesce(enumvals, '{}') from pg_settings";
+        // What sessions begin with: a node's own make it `local`.
+        let sql =
+            "select name, case name when 'synchronous_commit' then reset_val else setting end,
+            coalesce(enumvals, '{}') from pg_settings";
         let rows = sqlx::query(sql).persistent(false).fetch_all(conn).await?;
         let settings = rows.iter().map(|row| {
             let value: Option<String> = row.try_get(1)?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::{Connection, PgConnection, Row, postgres::PgRow};
 use time::OffsetDateTime;
 
-use super::{StoreError, append::unix_ms, lock};
+use super::{Incarnation, StoreError, append::unix_ms, lock};
 use crate::model::{
     Name, PartitionId, TenantId, TopicId,
     topic::{Compression, Durability, Keyless, Retention, TopicSettings},
@@ -25,10 +25,12 @@ pub struct TopicRow {
     pub partitions: Vec<PartitionId>,
     /// When it was made, in ms since 1970.
     pub created_ms: i64,
+    /// In which incarnation of the log it was read, where the reader says so.
+    pub incarnation: Option<Incarnation>,
 }
 
 const COLUMNS: &str = "t.topic_id, t.name, t.partition_count, t.retention_ms, t.durability,
-    t.compression, t.max_message_bytes, t.keyless, t.created_at";
+    t.compression, t.max_message_bytes, t.keyless, t.created_at, t.retention_bytes";
 
 fn topic(row: &PgRow) -> Result<TopicRow, StoreError> {
     let shape = |what: &str| StoreError::Shape(format!("{what} of a topic"));
@@ -41,9 +43,14 @@ fn topic(row: &PgRow) -> Result<TopicRow, StoreError> {
             u64::try_from(ms).map_err(|_| shape("retention"))?,
         )),
     };
+    let retention_bytes: Option<i64> = row.try_get(9)?;
     let settings = TopicSettings {
         partitions: u32::try_from(row.try_get::<i32, _>(2)?).map_err(|_| shape("partitions"))?,
         retention,
+        retention_bytes: retention_bytes
+            .map(u64::try_from)
+            .transpose()
+            .map_err(|_| shape("retention_bytes"))?,
         durability: [Durability::Local, Durability::Replicated]
             .into_iter()
             .find(|level| level.as_str() == durability)
@@ -59,6 +66,7 @@ fn topic(row: &PgRow) -> Result<TopicRow, StoreError> {
         settings,
         partitions: Vec::new(),
         created_ms: unix_ms(row.try_get::<OffsetDateTime, _>(8)?),
+        incarnation: None,
     })
 }
 
@@ -67,6 +75,10 @@ fn retention_ms(retention: Retention) -> Option<i64> {
         Retention::Forever => None,
         Retention::For(keep) => Some(i64::try_from(keep.as_millis()).unwrap_or(i64::MAX)),
     }
+}
+
+fn retention_bytes(settings: &TopicSettings) -> Option<i64> {
+    settings.retention_bytes.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX))
 }
 
 /// A topic with its partitions, if there is one of that name.
@@ -88,7 +100,7 @@ pub async fn find(
         .await?;
     let Some(row) = row else { return Ok(None) };
     let mut found = topic(&row)?;
-    let ids: Vec<i64> = row.try_get(9)?;
+    let ids: Vec<i64> = row.try_get(10)?;
     found.partitions = ids.into_iter().map(PartitionId).collect();
     Ok(Some(found))
 }
@@ -132,8 +144,8 @@ pub async fn create_committed(
     lock::transaction(&mut tx, lock::CATALOG).await?;
     let id: Option<i64> = sqlx::query_scalar(
         "insert into postrider.topics (tenant_id, name, partition_count, retention_ms,
-           durability, compression, max_message_bytes, keyless)
-         values ($1, $2, $3, $4, $5, $6, $7, $8)
+           durability, compression, max_message_bytes, keyless, retention_bytes)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
          on conflict on constraint topics_tenant_id_name_key do nothing
          returning topic_id",
     )
@@ -145,6 +157,7 @@ pub async fn create_committed(
     .bind(settings.compression.as_str())
     .bind(i32::try_from(settings.max_message_bytes).unwrap_or(i32::MAX))
     .bind(settings.keyless.as_str())
+    .bind(retention_bytes(settings))
     .fetch_optional(&mut *tx)
     .await?;
     let Some(id) = id.map(TopicId) else { return Ok(false) };
@@ -183,6 +196,13 @@ async fn note_change(conn: &mut PgConnection, topic: TopicId) -> Result<(), Stor
     Ok(())
 }
 
+/// A flush that waits for a paused standby holds the rows of its partitions for as long: whoever
+/// holds the catalog lock gives up before the changes behind it do.
+async fn wait_briefly(conn: &mut PgConnection) -> Result<(), StoreError> {
+    sqlx::query("set local lock_timeout = '2s'").execute(conn).await?;
+    Ok(())
+}
+
 /// Changes a topic: `change` sees it as it stands, under the lock, and says what it shall be or
 /// why not. A refusal changes nothing. None: there is no such topic.
 pub async fn alter_committed<E>(
@@ -200,7 +220,7 @@ pub async fn alter_committed<E>(
     };
     sqlx::query(
         "update postrider.topics set partition_count = $2, retention_ms = $3, durability = $4,
-           compression = $5, max_message_bytes = $6, keyless = $7
+           compression = $5, max_message_bytes = $6, keyless = $7, retention_bytes = $8
          where topic_id = $1",
     )
     .bind(standing.id.0)
@@ -210,9 +230,11 @@ pub async fn alter_committed<E>(
     .bind(wanted.compression.as_str())
     .bind(i32::try_from(wanted.max_message_bytes).unwrap_or(i32::MAX))
     .bind(wanted.keyless.as_str())
+    .bind(retention_bytes(&wanted))
     .execute(&mut *tx)
     .await?;
     if wanted.retention.class() != standing.settings.retention.class() {
+        wait_briefly(&mut tx).await?;
         let locked = "select 1 from postrider.partitions where owner_id = $1
             and deleted_at is null order by partition_id for no key update";
         sqlx::query(locked).bind(standing.id.0).execute(&mut *tx).await?;
@@ -241,6 +263,7 @@ pub async fn delete_committed(
     let mut tx = conn.begin().await?;
     lock::transaction(&mut tx, lock::CATALOG).await?;
     let Some(standing) = find(&mut tx, tenant, name).await? else { return Ok(None) };
+    wait_briefly(&mut tx).await?;
     let locked = "select 1 from postrider.partitions where owner_id = $1
         order by partition_id for no key update";
     sqlx::query(locked).bind(standing.id.0).execute(&mut *tx).await?;

@@ -16,6 +16,12 @@ pub struct Wake {
     pub partitions: Vec<PartitionId>,
 }
 
+/// Whether a slot tells of what maintenance did: low watermarks that moved. Slot 0 is that of
+/// dropped buckets, -1 that of retention.
+pub fn is_maintenance(slot: i64) -> bool {
+    slot <= 0
+}
+
 /// Opens a slot, committed before its first flush.
 pub async fn open_slot(conn: &mut PgConnection, node: i64) -> Result<i64, StoreError> {
     let slot = sqlx::query_scalar("select postrider.open_wake_slot($1)").bind(node);

@@ -73,6 +73,9 @@ fn docs_limits_are_the_code() {
         ("nesting of a JSON value", limits::JSON_DEPTH_MAX.to_string()),
         ("partitions of a topic", thousands(limits::PARTITIONS_MAX as usize)),
         ("a name", format!("{} characters of `[A-Za-z0-9._~-]`", limits::NAME_CHARS_MAX)),
+        ("an `Idempotency-Key`", format!("{} characters", limits::IDEMPOTENCY_KEY_CHARS_MAX)),
+        ("sequences of a producer that are answered again", limits::PRODUCER_WINDOW.to_string()),
+        ("how long what was done once is answered again", hours(limits::CLAIM_KEPT)),
         ("messages in one read", thousands(limits::READ_MESSAGES_MAX as usize)),
         ("bytes of records in one read", format!("{} MiB", limits::READ_BYTES_MAX / MIB as i64)),
         ("a long poll", format!("{} s", limits::READ_WAIT_MAX.as_secs())),
@@ -86,6 +89,10 @@ fn docs_limits_are_the_code() {
         let row = format!("| {what} | {most} |");
         assert!(text.contains(&row), "README.md lacks the row {row}");
     }
+}
+
+fn hours(time: std::time::Duration) -> String {
+    format!("{} h", time.as_secs() / 3_600)
 }
 
 fn thousands(number: usize) -> String {

@@ -1,5 +1,6 @@
 //! Everything that is tested from outside the crate, in one binary.
 
+mod advantages;
 mod api;
 mod architecture;
 mod bad_input;
@@ -7,9 +8,13 @@ mod chaos;
 mod cli;
 mod deploy;
 mod docs;
+mod failover;
 mod groups;
 mod history;
+mod idempotent;
 mod postgres;
+mod retention;
+mod sql_door;
 mod store;
 mod support;
 mod topics;

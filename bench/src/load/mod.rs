@@ -5,4 +5,5 @@ pub mod client;
 pub mod generator;
 pub mod histogram;
 pub mod member;
+pub mod numbered;
 pub mod payload;

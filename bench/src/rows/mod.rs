@@ -6,6 +6,7 @@ pub mod commits;
 pub mod floors;
 pub mod groups;
 pub mod held;
+pub mod idempotent;
 pub mod idle;
 pub mod idle_groups;
 pub mod latency;

@@ -10,7 +10,10 @@ use std::{
     convert::Infallible,
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -18,7 +21,7 @@ use std::{
 use axum::{
     Router,
     body::{Body, HttpBody},
-    http::{Request, Response, StatusCode, Version},
+    http::{HeaderValue, Request, Response, StatusCode, Version, header},
 };
 use bytes::Bytes;
 use hyper::{
@@ -61,6 +64,8 @@ pub struct AcceptSettings {
     pub idle_timeout: Duration,
     /// How long a client may take none of the bytes that wait for it.
     pub write_timeout: Duration,
+    /// How long new requests are still served after a stop has begun.
+    pub leave_time: Duration,
     /// How long running requests are served after a stop has begun.
     pub drain_timeout: Duration,
     /// Connections at the same time. What comes on top is answered 503 `overloaded` and closed;
@@ -74,14 +79,17 @@ impl Default for AcceptSettings {
             head_timeout: limits::HEAD_TIMEOUT,
             idle_timeout: limits::IDLE_TIMEOUT,
             write_timeout: limits::WRITE_TIMEOUT,
+            leave_time: limits::LEAVE_TIME,
             drain_timeout: limits::DRAIN_TIMEOUT,
             connections_max: limits::CONNECTIONS_MAX,
         }
     }
 }
 
-/// Serves `router` on `listener` until `lifecycle` drains, then lets running requests end within
-/// the drain's timeout. Returns when no connection is left.
+/// Serves `router` on `listener` until `lifecycle` drains; then for a moment more, while every
+/// answer ends its connection: a load balancer that had just sent a request into a connection that
+/// is closed could not know whether it counts. Then running requests end within the drain's
+/// timeout. Returns when no connection is left.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -95,12 +103,29 @@ pub async fn serve(
         driver: Arc::new(Driver::new(&lifecycle)),
         refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
         connections_max: settings.connections_max,
+        number: AtomicU64::new(0),
         lifecycle,
     };
     tokio::select! {
-        () = door.accept(listener) => {}
+        () = door.accept(&listener) => {}
         () = door.watch.run() => {}
         () = door.lifecycle.draining() => {}
+    }
+    door.watch.leave();
+    tokio::select! {
+        () = door.accept(&listener) => {}
+        () = door.watch.run() => {}
+        () = tokio::time::sleep(settings.leave_time) => {}
+        () = door.watch.empty() => {}
+        () = door.lifecycle.aborted() => {}
+    }
+    door.close(listener);
+    // What has just connected gets the time to send its request.
+    tokio::select! {
+        () = door.watch.run() => {}
+        () = tokio::time::sleep(settings.leave_time / 4) => {}
+        () = door.watch.empty() => {}
+        () = door.lifecycle.aborted() => {}
     }
     door.drain(settings.drain_timeout).await;
 }
@@ -124,19 +149,19 @@ struct Door {
     driver: Arc<Driver>,
     refusals: Arc<Semaphore>,
     connections_max: usize,
+    /// The next connection's.
+    number: AtomicU64,
     lifecycle: Lifecycle,
 }
 
 impl Door {
-    async fn accept(&self, listener: TcpListener) {
+    async fn accept(&self, listener: &TcpListener) {
         let mut backoff = BACKOFF_MIN;
-        let mut number = 0;
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
                     backoff = BACKOFF_MIN;
-                    number += 1;
-                    self.admit(number, stream);
+                    self.admit(self.number.fetch_add(1, Ordering::Relaxed), stream);
                 }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
@@ -144,6 +169,18 @@ impl Door {
                     tokio::time::sleep(backoff).await;
                     backoff = (backoff * 2).min(BACKOFF_MAX);
                 }
+            }
+        }
+    }
+
+    /// Takes in what the system has accepted already: closed with the listener, it would be reset.
+    fn close(&self, listener: TcpListener) {
+        let Ok(listener) = listener.into_std() else { return };
+        while let Ok((stream, _)) = listener.accept() {
+            if stream.set_nonblocking(true).is_ok()
+                && let Ok(stream) = TcpStream::from_std(stream)
+            {
+                self.admit(self.number.fetch_add(1, Ordering::Relaxed), stream);
             }
         }
     }
@@ -246,11 +283,14 @@ impl Future for Answer {
 }
 
 /// Decides how long the connection counts as being at work.
-fn finish(response: Response<Body>, serving: Serving, has_body: bool) -> Response<Body> {
+fn finish(mut response: Response<Body>, serving: Serving, has_body: bool) -> Response<Body> {
     let status = response.status();
     if status == StatusCode::SWITCHING_PROTOCOLS {
         serving.upgraded();
         return response;
+    }
+    if serving.is_last() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     if has_body && status.as_u16() >= 400 {
         serving.linger();

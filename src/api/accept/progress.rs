@@ -233,6 +233,11 @@ impl Serving {
         self.progress.linger();
     }
 
+    /// Whether the connection is to end with this answer: the node is about to stop.
+    pub(super) fn is_last(&self) -> bool {
+        !self.streams && self.progress.watch.leaving.load(Ordering::Relaxed)
+    }
+
     /// The connection speaks another protocol from here on.
     pub(super) fn upgraded(self) {
         self.progress.enter(Phase::Upgraded);
@@ -267,6 +272,7 @@ pub(super) struct Watch {
     now: AtomicU64,
     tick: Duration,
     allowed: Allowed,
+    leaving: AtomicBool,
     draining: AtomicBool,
     connections: Mutex<HashMap<u64, Arc<Progress>>>,
     emptied: Notify,
@@ -289,6 +295,7 @@ impl Watch {
             now: AtomicU64::new(0),
             tick,
             allowed,
+            leaving: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             connections: Mutex::default(),
             emptied: Notify::new(),
@@ -313,6 +320,11 @@ impl Watch {
             let now = self.now.fetch_add(1, Ordering::Relaxed) + 1;
             self.each(|progress| progress.check(now, &self.allowed));
         }
+    }
+
+    /// Each answer from now on is the last of its connection, and says so.
+    pub(super) fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
     }
 
     /// Connections finish what they are at and take nothing more.

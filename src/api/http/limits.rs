@@ -31,6 +31,13 @@ pub struct Limits {
     json_depth_max: usize,
     /// Lines of NDJSON that are committed together.
     ndjson_commit_lines: usize,
+    /// Characters of an `Idempotency-Key`.
+    idempotency_key_chars_max: usize,
+    /// Sequences of a producer, from its newest down, that are answered again.
+    producer_window: i64,
+    /// How long what was done once is answered again.
+    #[schema(example = "1d")]
+    claim_kept: String,
     /// Messages that one read may ask for.
     read_messages_max: u32,
     /// Messages of a read that does not say.
@@ -101,6 +108,9 @@ pub async fn get_limits() -> Json<Limits> {
         key_bytes_max: limits::KEY_BYTES_MAX,
         json_depth_max: limits::JSON_DEPTH_MAX,
         ndjson_commit_lines: limits::NDJSON_COMMIT_LINES,
+        idempotency_key_chars_max: limits::IDEMPOTENCY_KEY_CHARS_MAX,
+        producer_window: limits::PRODUCER_WINDOW,
+        claim_kept: text(limits::CLAIM_KEPT),
         read_messages_max: limits::READ_MESSAGES_MAX,
         read_messages_default: limits::READ_MESSAGES_DEFAULT,
         read_wait_max: text(limits::READ_WAIT_MAX),

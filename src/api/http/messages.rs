@@ -11,6 +11,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::{
+    log_token::LogToken,
     publish::gone,
     topics::{lookup_problem, name},
 };
@@ -27,8 +28,8 @@ use crate::{
     store::read::Watermarks,
 };
 
-/// No offset reaches this: JSON readers keep whole numbers below it exact.
-const OFFSET_MAX: i64 = 1 << 53;
+/// How often a topic is looked up anew for one read.
+const TRIES: usize = 4;
 
 /// Where to read and how much.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -45,6 +46,9 @@ pub struct ReadParams {
     /// How long to wait for a first message, up to `30s`.
     #[param(default = "0s")]
     wait: Option<String>,
+    /// The `log` of an earlier page. Where its offsets may mean other messages now, the answer is
+    /// `topic_recreated` or `log_truncated`.
+    log: Option<String>,
 }
 
 /// Which partition.
@@ -73,9 +77,12 @@ pub async fn read_messages(
     let position = position(params.from.as_deref().unwrap_or("earliest"))?;
     let limit = limit(params.limit)?;
     let wait = wait(params.wait.as_deref())?;
-    let found = poll(&state, principal.tenant, &name, &path, position, limit, wait).await?;
-    let Found { partition, from, page } = found;
-    let body = write_page(name.as_str(), partition, from, limit, &page).map_err(|corrupt| {
+    let before = params.log.as_deref().map(LogToken::parse).transpose()?;
+    let wanted = Wanted { position, limit, wait, before };
+    let found = poll(&state, principal.tenant, &name, &path, wanted).await?;
+    let Found { partition, from, page, log } = found;
+    let page = write_page(name.as_str(), partition, from, limit, &page, &log.to_string());
+    let body = page.map_err(|corrupt| {
         tracing::error!(topic = %name, partition, %corrupt, "stored messages cannot be read");
         Problem::new(ErrorCode::Internal, "stored messages cannot be read")
     })?;
@@ -87,6 +94,15 @@ struct Found {
     partition: u32,
     from: i64,
     page: Page,
+    log: LogToken,
+}
+
+struct Wanted {
+    position: Position,
+    limit: u32,
+    wait: Duration,
+    /// Under which history the client reads.
+    before: Option<LogToken>,
 }
 
 async fn poll(
@@ -94,14 +110,25 @@ async fn poll(
     tenant: TenantId,
     name: &Name,
     path: &PartitionPath,
-    position: Position,
-    limit: u32,
-    wait: Duration,
+    wanted: Wanted,
 ) -> Result<Found, Problem> {
-    // Twice: what this node has in memory may be a topic that was made again since.
-    for fresh in [false, true] {
+    let Wanted { position, limit, wait, mut before } = wanted;
+    let mut fresh = false;
+    // Once more where what this node has in memory may be a topic that was made again since, or
+    // the log got another incarnation meanwhile.
+    for _ in 0..TRIES {
         let topic = state.catalog.topic(tenant, name).await;
         let topic = topic.map_err(|error| lookup_problem(error, name))?;
+        let log = LogToken::of(&topic);
+        match before.map_or(Ok(()), |before| before.check(log)) {
+            Ok(()) => {}
+            Err(problem) if fresh => return Err(problem),
+            Err(_) => {
+                state.catalog.forget(tenant, name);
+                fresh = true;
+                continue;
+            }
+        }
         let partition = path.partition.parse::<u32>().ok();
         let id = partition.and_then(|number| topic.partitions.get(number as usize));
         let (Some(partition), Some(id)) = (partition, id) else {
@@ -110,11 +137,23 @@ async fn poll(
                 return Err(Problem::new(ErrorCode::NotFound, detail));
             }
             state.catalog.forget(tenant, name);
+            fresh = true;
             continue;
         };
-        match state.log.poll(*id, position, limit, wait).await {
-            Ok((from, page)) => return Ok(Found { partition, from, page }),
-            Err(ReadError::Gone) if !fresh => state.catalog.forget(tenant, name),
+        let read = state.log.poll(*id, position, limit, wait).await;
+        if state.log.database().incarnation() != topic.incarnation {
+            // The partition may be another topic's now. Who reads on from an offset is told.
+            if matches!(position, Position::Offset(_)) {
+                before.get_or_insert(log);
+            }
+            continue;
+        }
+        match read {
+            Ok((from, page)) => return Ok(Found { partition, from, page, log }),
+            Err(ReadError::Gone) if !fresh => {
+                state.catalog.forget(tenant, name);
+                fresh = true;
+            }
             Err(error) => return Err(read_problem(error, name)),
         }
     }
@@ -148,8 +187,8 @@ fn position(from: &str) -> Result<Position, Problem> {
     let digits = from.strip_prefix('-').unwrap_or(from);
     if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
         // Below 0 and beyond 2^53 no offset stands, however many digits it is written with.
-        let outside = if digits == from { OFFSET_MAX } else { -1 };
-        let offset = from.parse().unwrap_or(outside).clamp(-1, OFFSET_MAX);
+        let outside = if digits == from { limits::OFFSET_MAX } else { -1 };
+        let offset = from.parse().unwrap_or(outside).clamp(-1, limits::OFFSET_MAX);
         return Ok(Position::Offset(offset));
     }
     parse_rfc3339_ms(from)

@@ -3,6 +3,7 @@
 pub mod docs;
 pub mod groups;
 pub mod limits;
+mod log_token;
 pub mod messages;
 mod ndjson;
 pub mod ops;

@@ -9,17 +9,17 @@ use std::sync::{
 
 use axum::{
     body::{Body, Bytes},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use futures_util::stream;
 
-use super::publish::{Published, depends_on_topic, publish as publish_records};
+use super::publish::{Asked, Published, depends_on_topic, publish as publish_records};
 use crate::{
     api::{
         AppState,
         error::{ErrorCode, Problem},
-        extract::{Object, json_problem},
+        extract::{IdempotencyKey, Object, json_problem},
         layers::RequestId,
         message::{self, MessageIn, RequestRecords},
     },
@@ -32,7 +32,10 @@ struct Upload {
     state: AppState,
     tenant: TenantId,
     name: Name,
+    /// The headers, where they hold an `Idempotency-Key`: each commit has its own.
+    headers: Option<HeaderMap>,
     body: Bytes,
+    chunk: usize,
     line: usize,
     committed: usize,
     bad: Option<Problem>,
@@ -44,10 +47,11 @@ pub(super) async fn publish(
     state: AppState,
     tenant: TenantId,
     name: Name,
-    body: Bytes,
+    (headers, body): (Option<HeaderMap>, Bytes),
     request_id: RequestId,
 ) -> Result<Response, Problem> {
-    let mut upload = Upload { state, tenant, name, body, line: 0, committed: 0, bad: None };
+    let (chunk, line, committed, bad) = (0, 0, 0, None);
+    let mut upload = Upload { state, tenant, name, headers, body, chunk, line, committed, bad };
     let first = match upload.next().await {
         None => {
             let detail = "a publish has at least one message";
@@ -56,6 +60,10 @@ pub(super) async fn publish(
         Some(Err((problem, 0))) => return Err(problem),
         Some(first) => first,
     };
+    let mut head = Response::default();
+    if let Ok(published) = &first {
+        published.tell(&mut head);
+    }
     let lines = stream::unfold(Some((upload, Some(first), request_id)), |step| async {
         let (mut upload, ready, request_id) = step?;
         let chunk = match ready {
@@ -68,7 +76,8 @@ pub(super) async fn publish(
     });
     let kind = HeaderValue::from_static("application/x-ndjson");
     let body = Body::from_stream(lines);
-    Ok((StatusCode::OK, [(header::CONTENT_TYPE, kind)], body).into_response())
+    let head = head.headers().clone();
+    Ok((StatusCode::OK, head, [(header::CONTENT_TYPE, kind)], body).into_response())
 }
 
 type Chunk = Result<Published, (Problem, usize)>;
@@ -77,13 +86,13 @@ fn written(chunk: Chunk, request_id: &RequestId) -> (Bytes, bool) {
     match chunk {
         Ok(published) => {
             let mut text = String::new();
-            let durability = published.durability;
-            for (partition, offset) in published.results() {
+            let durability = published.durability();
+            published.each(|partition, offset| {
                 text.push_str(&format!(
                     "{{\"partition\":{partition},\"offset\":{offset},\
                      \"durability\":\"{durability}\"}}\n"
                 ));
-            }
+            });
             (text.into(), false)
         }
         Err((problem, _)) => {
@@ -106,6 +115,11 @@ impl Upload {
             return None;
         }
         let bytes = lines.iter().map(|(_, line)| line.len()).sum();
+        let (key, route) = match self.key(&lines) {
+            Ok(key) => key,
+            Err(problem) => return Some(Err((problem, self.committed))),
+        };
+        let key = key.as_ref().map(|key| (key, route.as_str()));
         let bad = Mutex::new(None);
         let was_refused = AtomicBool::new(false);
         let records = |topic: &Topic, keyless| {
@@ -124,13 +138,28 @@ impl Upload {
                 }
             }
         };
-        let published = publish_records(&self.state, self.tenant, &self.name, bytes, records).await;
+        let asked = Asked { tenant: self.tenant, name: &self.name, bytes, key };
+        let published = publish_records(&self.state, asked, records).await;
         self.bad = bad.into_inner().unwrap_or_else(PoisonError::into_inner);
         let before = self.committed;
         if let Ok(published) = &published {
             self.committed += published.count();
         }
         Some(published.map_err(|problem| (problem, before)))
+    }
+
+    /// The key of the next commit and what it counts for: an upload that is sent again gets the
+    /// first answers as far as it came, and goes on from there.
+    fn key(
+        &mut self,
+        lines: &[(usize, Bytes)],
+    ) -> Result<(Option<IdempotencyKey>, String), Problem> {
+        let Some(headers) = &self.headers else { return Ok((None, String::new())) };
+        let key = IdempotencyKey::of(headers, |asks| {
+            lines.iter().for_each(|(_, line)| asks.add(b'l', line.trim_ascii()));
+        })?;
+        self.chunk += 1;
+        Ok((key, format!("messages/lines/{}", self.chunk)))
     }
 
     /// Whole lines that are not blank, with their numbers, up to the bound of a commit.

@@ -1,13 +1,18 @@
 //! Publishing over REST: `POST /v1/topics/{topic}/messages` and `/raw`.
 
+mod answer;
+pub mod raw;
+mod schema;
+
+pub(in crate::api::http) use answer::Published;
+use answer::{CameBefore, Numbers, Results};
 use axum::{
     body::Bytes,
     extract::{FromRequest, Request, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::HeaderMap,
     response::{IntoResponse, Response},
 };
-use serde::Serialize;
-use utoipa::ToSchema;
+pub use schema::{NewMessage, PublishAnswer, PublishSchema};
 
 use super::{
     ndjson,
@@ -17,81 +22,31 @@ use crate::{
     api::{
         AppState,
         error::{ErrorCode, Problem, ProblemBody},
-        extract::{MediaKind, Object, PathParams, ReadBody, json_problem},
+        extract::{IdempotencyKey, MediaKind, Object, PathParams, ReadBody, json_problem},
         layers::RequestId,
         message::{self, PublishIn, RequestRecords},
     },
     auth::Principal,
     catalog::{CatalogError, Topic},
     model::{Name, TenantId, limits, topic::Keyless},
-    publish::{Lane, Offsets, Part, PublishError},
-    record::{Attributes, ValueKind},
+    publish::{
+        Acked, Claim, ClaimKey, Lane, MarkKey, Part, PublishError, Terms, layout, partition_of_key,
+    },
 };
 
 /// How often a request is sorted anew after its topic moved, grew or was made again.
 const TRIES: usize = 4;
-
-/// Where one message stands.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct PublishResult {
-    /// The number of the partition.
-    partition: u32,
-    /// Its place there.
-    offset: i64,
-}
-
-/// The answer to a publish.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct PublishAnswer {
-    /// One for each message, in the order of the request.
-    results: Vec<PublishResult>,
-    /// What the acknowledgement means.
-    #[schema(example = "local")]
-    durability: String,
-}
-
-/// The body of a publish, for the description of the interface.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Publish)]
-pub struct PublishSchema {
-    /// 1 to 10000 messages, appended together or not at all.
-    messages: Vec<NewMessage>,
-}
-
-/// A message to publish. At most one of `value`, `value_text` and `value_base64`; none of them is
-/// a tombstone.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct NewMessage {
-    /// Messages of one key go to one partition and keep their order.
-    #[schema(required = false)]
-    key: String,
-    /// A key of bytes.
-    #[schema(required = false)]
-    key_base64: String,
-    /// Any JSON value, kept byte for byte.
-    #[schema(required = false)]
-    value: serde_json::Value,
-    /// A string.
-    #[schema(required = false)]
-    value_text: String,
-    /// Bytes.
-    #[schema(required = false)]
-    value_base64: String,
-    /// A string, `{"base64": …}`, or an array of these, by name.
-    #[schema(required = false)]
-    headers: std::collections::BTreeMap<String, serde_json::Value>,
-    /// The partition, where the key shall not choose it.
-    #[schema(required = false)]
-    partition: u32,
-}
 
 /// Why a publish of one request failed, while its topic may still be looked up again.
 pub(super) enum Failed {
     /// The request itself.
     Request(Problem),
     /// The topic or the log.
-    Publish(PublishError),
+    Publish(PublishError, Repeatable),
 }
+
+/// Whether a repeat of the request is known as one.
+type Repeatable = bool;
 
 impl From<Problem> for Failed {
     fn from(problem: Problem) -> Self {
@@ -103,14 +58,23 @@ impl From<Problem> for Failed {
 ///
 /// All messages of a JSON body are appended together or not at all. `application/x-ndjson` takes
 /// a message a line, committed by at most 1000 lines, and answers a result a line; the first bad
-/// line ends it.
+/// line ends it. With an `Idempotency-Key` an upload of lines that is sent again gets the first
+/// answers as far as it came and goes on from there.
 #[utoipa::path(post, path = "/v1/topics/{topic}/messages", operation_id = "publish_messages",
     tag = "topics",
-    params(("topic" = String, Path, description = "The topic's name.")),
+    params(("topic" = String, Path, description = "The topic's name."),
+        ("Idempotency-Key" = Option<String>, Header,
+            description = "The request is carried out once; a repeat gets the first answer.")),
     request_body(content(
         (PublishSchema = "application/json"),
         (NewMessage = "application/x-ndjson"))),
-    responses((status = 200, description = "The messages are committed.", body = PublishAnswer),
+    responses((status = 200, description = "The messages are committed.", body = PublishAnswer,
+            headers(("Idempotency-Replayed" = Option<String>,
+                description = "`true` where the request came before with its key."))),
+        (status = 409, description = "Such a request is running, or its sequence is too old.",
+            body = ProblemBody, content_type = "application/problem+json"),
+        (status = 412, description = "The next offset is not the expected one.",
+            body = ProblemBody, content_type = "application/problem+json"),
         (status = 504, description = "It may have happened: the database did not say.",
             body = ProblemBody, content_type = "application/problem+json")))]
 pub async fn publish_messages(
@@ -121,18 +85,24 @@ pub async fn publish_messages(
     request: Request,
 ) -> Result<Response, Problem> {
     let name = name(&topic)?;
-    refuse_later_headers(request.headers())?;
+    let headers = keyed(&request);
     let body = ReadBody::from_request(request, &state).await?;
+    let tenant = principal.tenant;
     match body.media {
         MediaKind::Absent | MediaKind::Json | MediaKind::Form => {
             let records = |topic: &Topic, keyless| parse(&body.bytes, topic, keyless);
             let bytes = body.bytes.len();
-            publish(&state, principal.tenant, &name, bytes, records)
-                .await
-                .map(IntoResponse::into_response)
+            let key = match &headers {
+                Some(headers) => IdempotencyKey::of(headers, |asks| asks.add(b'b', &body.bytes))?,
+                None => None,
+            };
+            let key = key.as_ref().map(|key| (key, "messages"));
+            let asked = Asked { tenant, name: &name, bytes, key };
+            publish(&state, asked, records).await.map(IntoResponse::into_response)
         }
         MediaKind::Ndjson => {
-            ndjson::publish(state, principal.tenant, name, body.bytes, request_id).await
+            let headers = headers.map(|headers| *headers);
+            ndjson::publish(state, tenant, name, (headers, body.bytes), request_id).await
         }
         MediaKind::Other => Err(Problem::new(
             ErrorCode::UnsupportedMediaType,
@@ -144,89 +114,21 @@ pub async fn publish_messages(
     }
 }
 
-/// Publish one value as it is
-///
-/// The body is the value, of the type that `Content-Type` names: JSON is read back as `value`,
-/// `text/*` as `value_text`, anything else as `value_base64`. `Postrider-Key` is the key,
-/// `Postrider-Header-<name>` a header; names are read in lower case.
-#[utoipa::path(post, path = "/v1/topics/{topic}/messages/raw", operation_id = "publish_raw",
-    tag = "topics",
-    params(("topic" = String, Path, description = "The topic's name."),
-        ("Postrider-Key" = Option<String>, Header, description = "The key.")),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 200, description = "The message is committed.", body = PublishAnswer),
-        (status = 504, description = "It may have happened: the database did not say.",
-            body = ProblemBody, content_type = "application/problem+json")))]
-pub async fn publish_raw(
-    principal: Principal,
-    State(state): State<AppState>,
-    PathParams(topic): PathParams<String>,
-    request: Request,
-) -> Result<Response, Problem> {
-    let name = name(&topic)?;
-    refuse_later_headers(request.headers())?;
-    let headers = request.headers().clone();
-    let body = ReadBody::from_request(request, &state).await?;
-    let kind = raw_kind(&headers, &body)?;
-    let records = |topic: &Topic, keyless| raw(&headers, kind, &body.bytes, topic, keyless);
-    let bytes = body.bytes.len();
-    publish(&state, principal.tenant, &name, bytes, records).await.map(IntoResponse::into_response)
+/// The headers of a request with an `Idempotency-Key`; most have none, and nothing is copied.
+fn keyed(request: &Request) -> Option<Box<HeaderMap>> {
+    let headers = request.headers();
+    IdempotencyKey::is_in(headers).then(|| Box::new(headers.clone()))
 }
 
-fn refuse_later_headers(headers: &HeaderMap) -> Result<(), Problem> {
-    if headers.contains_key("idempotency-key") {
-        return Err(Problem::not_yet_supported("the header Idempotency-Key"));
-    }
-    Ok(())
-}
-
-/// What an answer to a publish is made of.
-pub(super) struct Published {
-    pub(super) records: Numbers,
-    pub(super) offsets: Offsets,
-    pub(super) durability: &'static str,
-}
-
-/// Which partition each part is, and which message went where.
-pub(super) struct Numbers {
-    partitions: smallvec::SmallVec<[u32; 1]>,
-    placed: smallvec::SmallVec<[message::Placed; 1]>,
-}
-
-impl Published {
-    /// How many messages were committed.
-    pub(super) fn count(&self) -> usize {
-        self.records.placed.len()
-    }
-
-    /// Partition and offset of each message, in the order of the request.
-    pub(super) fn results(&self) -> impl Iterator<Item = (u32, i64)> {
-        self.records.placed.iter().map(|placed| {
-            let part = placed.part as usize;
-            (self.records.partitions[part], self.offsets[part] + i64::from(placed.place))
-        })
-    }
-}
-
-impl IntoResponse for Published {
-    fn into_response(self) -> Response {
-        let mut out = Vec::with_capacity(64 + self.records.placed.len() * 36);
-        let mut number = itoa::Buffer::new();
-        out.extend_from_slice(b"{\"results\":[");
-        for (partition, offset) in self.results() {
-            out.extend_from_slice(b"{\"partition\":");
-            out.extend_from_slice(number.format(partition).as_bytes());
-            out.extend_from_slice(b",\"offset\":");
-            out.extend_from_slice(number.format(offset).as_bytes());
-            out.extend_from_slice(b"},");
-        }
-        out.pop();
-        out.extend_from_slice(b"],\"durability\":\"");
-        out.extend_from_slice(self.durability.as_bytes());
-        out.extend_from_slice(b"\"}");
-        let kind = HeaderValue::from_static("application/json");
-        (StatusCode::OK, [(header::CONTENT_TYPE, kind)], out).into_response()
-    }
+/// Who publishes where.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) tenant: TenantId,
+    pub(super) name: &'a Name,
+    /// Bytes of the messages, about.
+    pub(super) bytes: usize,
+    /// The key of the request, and the part of the route below the topic that it counts for.
+    pub(super) key: Option<(&'a IdempotencyKey, &'a str)>,
 }
 
 /// Publishes what `records` makes of the topic as it stands. A topic that moved, grew or was made
@@ -234,28 +136,29 @@ impl IntoResponse for Published {
 /// appended.
 pub(super) async fn publish(
     state: &AppState,
-    tenant: TenantId,
-    name: &Name,
-    bytes: usize,
+    asked: Asked<'_>,
     records: impl Fn(&Topic, u32) -> Result<RequestRecords, Problem>,
 ) -> Result<Published, Problem> {
+    let name = asked.name;
     let mut last = PublishError::Unavailable;
     let mut is_fresh = false;
     for _ in 0..TRIES {
-        let topic = state.catalog.topic(tenant, name).await;
+        let topic = state.catalog.topic(asked.tenant, name).await;
         let topic = topic.map_err(|error| lookup_problem(error, name))?;
-        match publish_once(state, &topic, bytes, &records).await {
+        match publish_once(state, &topic, asked, &records).await {
             Ok(published) => return Ok(published),
             Err(Failed::Request(problem)) if depends_on_topic(&problem) && !is_fresh => {
-                state.catalog.forget(tenant, name);
+                state.catalog.forget(asked.tenant, name);
                 is_fresh = true;
             }
             Err(Failed::Request(problem)) => return Err(problem),
-            Err(Failed::Publish(error @ (PublishError::Moved(_) | PublishError::Gone(_)))) => {
-                state.catalog.forget(tenant, name);
+            Err(Failed::Publish(error @ (PublishError::Moved(_) | PublishError::Gone(_)), _)) => {
+                state.catalog.forget(asked.tenant, name);
                 last = error;
             }
-            Err(Failed::Publish(error)) => return Err(publish_problem(&error, name)),
+            Err(Failed::Publish(error, is_repeatable)) => {
+                return Err(publish_problem(&error, name).repeatable(is_repeatable));
+            }
         }
     }
     Err(publish_problem(&last, name))
@@ -270,7 +173,7 @@ pub(super) fn depends_on_topic(problem: &Problem) -> bool {
 async fn publish_once(
     state: &AppState,
     topic: &Topic,
-    bytes: usize,
+    asked: Asked<'_>,
     records: &impl Fn(&Topic, u32) -> Result<RequestRecords, Problem>,
 ) -> Result<Published, Failed> {
     let settings = &topic.settings;
@@ -278,24 +181,63 @@ async fn publish_once(
         class: settings.retention.class(),
         durability: settings.durability,
         compression: settings.compression,
+        incarnation: topic.incarnation,
     };
     let keyless = match settings.keyless {
-        Keyless::Sticky => state.publisher.sticky_turn(lane, bytes).wrapping_add(topic.id.0 as u64),
+        Keyless::Sticky => {
+            state.publisher.sticky_turn(lane, asked.bytes).wrapping_add(topic.id.0 as u64)
+        }
         Keyless::RoundRobin => state.publisher.next_turn(),
     };
     let keyless = (keyless % u64::from(settings.partitions)) as u32;
-    let records = records(topic, keyless)?;
+    let mut records = records(topic, keyless)?;
+    if records.terms.expect_offset.is_some() && records.parts.len() > 1 {
+        let detail = "messages with an expected offset go to one partition";
+        return Err(Problem::new(ErrorCode::Invalid, detail).at("/expect_offset").into());
+    }
     let numbers = Numbers {
         partitions: records.parts.iter().map(|(number, _)| *number).collect(),
         placed: records.placed,
     };
+    claim_key(&mut records.terms, topic, asked)?;
+    if let Some(claim) = &mut records.terms.claim {
+        let parts = numbers.placed.iter().map(|placed| placed.part);
+        claim.layout = layout::encode(&numbers.partitions, parts);
+    }
     let parts = records
         .parts
         .into_iter()
         .map(|(number, records)| Part { partition: topic.partitions[number as usize], records })
         .collect();
-    let offsets = state.publisher.publish(lane, parts).await.map_err(Failed::Publish)?;
-    Ok(Published { records: numbers, offsets, durability: settings.durability.as_str() })
+    let is_repeatable = records.terms.claim.is_some();
+    let published = state.publisher.publish(lane, parts, records.terms).await;
+    let acked = published.map_err(|error| Failed::Publish(error, is_repeatable))?;
+    let durability = settings.durability.as_str();
+    Ok(match acked {
+        Acked::Appended(offsets) => {
+            let results = Results::Appended(numbers, offsets);
+            Published { results, durability, came_before: CameBefore::No }
+        }
+        Acked::Repeated(results) => {
+            let results = Results::Repeated(results);
+            let by_key = asked.key.is_some();
+            let came_before = if by_key { CameBefore::Key } else { CameBefore::Sequence };
+            Published { results, durability, came_before }
+        }
+    })
+}
+
+/// Claims the request's key, which counts for this topic and route.
+fn claim_key(terms: &mut Terms, topic: &Topic, asked: Asked<'_>) -> Result<(), Problem> {
+    let Some((key, route)) = asked.key else { return Ok(()) };
+    if terms.claim.is_some() {
+        let detail = "a request has a producer or an Idempotency-Key, not both";
+        return Err(Problem::new(ErrorCode::Invalid, detail).at("/producer"));
+    }
+    let scope = format!("POST /topics/{}/{route}", topic.id);
+    let (hash, key) = (key.hash, ClaimKey::Request(key.claim(asked.tenant, scope)));
+    terms.claim = Some(Box::new(Claim { key, hash, layout: Vec::new() }));
+    Ok(())
 }
 
 fn parse(body: &Bytes, topic: &Topic, keyless: u32) -> Result<RequestRecords, Problem> {
@@ -303,69 +245,25 @@ fn parse(body: &Bytes, topic: &Topic, keyless: u32) -> Result<RequestRecords, Pr
         serde_json::from_slice(body).map_err(|_| json_problem::<Object<PublishIn<'_>>>(body))?;
     let messages = parsed.messages()?;
     let mut records = RequestRecords::for_body(body.len());
+    records.terms.expect_offset = parsed.expect_offset()?;
     let mut round_robin = keyless;
+    let mut is_spread = topic.settings.keyless == Keyless::RoundRobin;
+    if let Some(producer) = parsed.producer()? {
+        // One partition for all that have no key, so that their order is one.
+        round_robin = partition_of_key(producer.id.as_bytes(), topic.settings.partitions);
+        is_spread = false;
+        let (owner, sequence) = (topic.id, producer.sequence);
+        let key = ClaimKey::Mark(MarkKey { owner, producer: producer.id, sequence });
+        let hash = message::digest(&parsed, messages);
+        records.terms.claim = Some(Box::new(Claim { key, hash, layout: Vec::new() }));
+    }
     for (at, message) in messages.iter().enumerate() {
         message::place(message, topic, round_robin, &mut records)
             .map_err(|refused| refused.problem(&format!("/messages/{at}")))?;
-        if topic.settings.keyless == Keyless::RoundRobin {
+        if is_spread {
             round_robin = (round_robin + 1) % topic.settings.partitions;
         }
     }
-    Ok(records)
-}
-
-fn raw_kind(headers: &HeaderMap, body: &ReadBody) -> Result<ValueKind, Problem> {
-    let declared = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let is_text = declared
-        .is_some_and(|kind| kind.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("text/")));
-    if body.media == MediaKind::Json {
-        if serde_json::from_slice::<serde::de::IgnoredAny>(&body.bytes).is_err() {
-            return Err(json_problem::<serde::de::IgnoredAny>(&body.bytes));
-        }
-        message::check_depth(&body.bytes).map_err(|refused| refused.problem(""))?;
-        return Ok(ValueKind::Json);
-    }
-    if is_text {
-        if std::str::from_utf8(&body.bytes).is_err() {
-            let detail = "the body says it is text and is not UTF-8";
-            return Err(Problem::new(ErrorCode::Malformed, detail));
-        }
-        return Ok(ValueKind::Text);
-    }
-    Ok(ValueKind::Bytes)
-}
-
-const HEADER_PREFIX: &str = "postrider-header-";
-
-fn raw(
-    headers: &HeaderMap,
-    kind: ValueKind,
-    body: &Bytes,
-    topic: &Topic,
-    keyless: u32,
-) -> Result<RequestRecords, Problem> {
-    let invalid = |detail: String| Problem::new(ErrorCode::Invalid, detail);
-    let key = headers.get("postrider-key").map(HeaderValue::as_bytes);
-    if key.is_some_and(|key| key.len() > limits::KEY_BYTES_MAX) {
-        return Err(invalid(format!("a key has at most {} bytes", limits::KEY_BYTES_MAX)));
-    }
-    let own: Vec<(&str, &[u8])> = headers
-        .iter()
-        .filter_map(|(name, value)| {
-            Some((name.as_str().strip_prefix(HEADER_PREFIX)?, value.as_bytes()))
-        })
-        .collect();
-    let header_bytes: usize = own.iter().map(|(name, bytes)| name.len() + bytes.len()).sum();
-    let bytes = key.map_or(0, <[u8]>::len) + body.len() + header_bytes;
-    message::check_size(bytes, topic).map_err(|refused| refused.problem(""))?;
-    let partition = message::partition(None, key, topic, keyless);
-    let partition = partition.map_err(|refused| refused.problem(""))?;
-    // JSON is kept without the blanks around it, as in a batch.
-    let value = if kind == ValueKind::Json { body.trim_ascii() } else { body };
-    let mut records = RequestRecords::for_body(body.len());
-    let binary_key = key.is_some_and(|key| std::str::from_utf8(key).is_err());
-    let attributes = Attributes::new(kind, binary_key);
-    records.push(partition, attributes, key, Some(value), own.into_iter());
     Ok(records)
 }
 
@@ -382,10 +280,26 @@ pub(super) fn publish_problem(error: &PublishError, topic: &Name) -> Problem {
         PublishError::StorageFull => {
             (ErrorCode::StorageFull, "the database has no space left".to_owned())
         }
+        PublishError::NoStandby => (ErrorCode::ReplicationUnavailable, error.to_string()),
         PublishError::OutcomeUnknown => (
             ErrorCode::OutcomeUnknown,
             "the database did not say whether the messages were committed".to_owned(),
         ),
+        PublishError::BodyDiffers => {
+            (ErrorCode::BodyDiffers, "this came before, with another body".to_owned())
+        }
+        PublishError::SequenceTooOld => (
+            ErrorCode::SequenceTooOld,
+            format!("the sequence is not among the producer's last {}", limits::PRODUCER_WINDOW),
+        ),
+        PublishError::InProgress => {
+            (ErrorCode::InProgress, "a request with this key is running".to_owned())
+        }
+        PublishError::WrongOffset { next_offset } => {
+            let detail = format!("the next offset of the partition is {next_offset}");
+            let problem = Problem::new(ErrorCode::WrongOffset, detail);
+            return problem.fact("next_offset", *next_offset);
+        }
         PublishError::Draining => (ErrorCode::Draining, "this node is about to stop".to_owned()),
     };
     Problem::new(code, detail)

@@ -26,11 +26,13 @@ pub struct TopicPatch {
     #[serde(default)]
     #[schema(value_type = String, required = false, default = "7d")]
     retention: Field<Option<String>>,
-    /// How many bytes are kept at most. Not supported yet: only `null` is taken.
+    /// How many bytes each partition keeps, as they lie in the log: batches that lie wholly
+    /// before the newest so many are hidden. `null` is no limit.
     #[serde(default)]
-    #[schema(value_type = Option<u64>, required = false)]
+    #[schema(value_type = Option<u64>, required = false, minimum = 1)]
     retention_bytes: Field<Option<u64>>,
-    /// What an acknowledgement means. Only `local` is supported yet.
+    /// What an acknowledgement means: `local` (committed and on the disk of the database) or
+    /// `replicated` (also on that of a synchronous standby).
     #[serde(default)]
     #[schema(value_type = String, required = false, default = "local")]
     durability: Field<Option<String>>,
@@ -74,8 +76,12 @@ pub(super) fn patched(
     if let Some(text) = named(&patch.retention, written(default.retention)) {
         wanted.retention = retention(&text)?;
     }
-    if matches!(patch.retention_bytes.as_ref(), Some(Some(_))) {
-        return Err(Problem::not_yet_supported("retention_bytes").at("/retention_bytes"));
+    if let Some(bytes) = patch.retention_bytes.as_ref() {
+        if bytes.is_some_and(|bytes| bytes == 0 || bytes > limits::RETENTION_BYTES_MAX) {
+            let detail = format!("retention_bytes is 1 to {}", limits::RETENTION_BYTES_MAX);
+            return Err(invalid("/retention_bytes", detail));
+        }
+        wanted.retention_bytes = *bytes;
     }
     if let Some(word) = named(&patch.durability, default.durability.as_str().to_owned()) {
         wanted.durability = durability(&word)?;
@@ -129,9 +135,7 @@ fn retention(text: &str) -> Result<Retention, Problem> {
 fn durability(word: &str) -> Result<Durability, Problem> {
     match word {
         "local" => Ok(Durability::Local),
-        "replicated" => {
-            Err(Problem::not_yet_supported("durability `replicated`").at("/durability"))
-        }
+        "replicated" => Ok(Durability::Replicated),
         _ => Err(invalid("/durability", "durability is local or replicated")),
     }
 }
@@ -148,6 +152,10 @@ pub(super) fn differences(standing: &TopicSettings, patch: &TopicPatch) -> Vec<F
     };
     compare("partitions", standing.partitions.to_string(), wanted.partitions.to_string());
     compare("retention", written(standing.retention), written(wanted.retention));
+    let bytes = |settings: &TopicSettings| {
+        settings.retention_bytes.map_or("null".to_owned(), |bytes| bytes.to_string())
+    };
+    compare("retention_bytes", bytes(standing), bytes(&wanted));
     compare("durability", standing.durability.as_str().into(), wanted.durability.as_str().into());
     let (stands, named) = (standing.compression.as_str(), wanted.compression.as_str());
     compare("compression", stands.into(), named.into());

@@ -33,7 +33,8 @@ pub struct TopicOut {
     /// How long messages are kept at least: a duration such as `7d`, or `forever`.
     #[schema(example = "7d")]
     retention: String,
-    /// How many bytes are kept at most; `null` is no limit.
+    /// How many bytes each partition keeps: what lies before the newest so many is hidden;
+    /// `null` is no limit.
     retention_bytes: Option<u64>,
     /// What an acknowledgement means: `local` or `replicated`.
     #[schema(example = "local")]
@@ -58,7 +59,7 @@ impl From<&Topic> for TopicOut {
             name: topic.name.to_string(),
             partitions: settings.partitions,
             retention: written(settings.retention),
-            retention_bytes: None,
+            retention_bytes: settings.retention_bytes,
             durability: settings.durability.as_str(),
             compression: settings.compression.as_str(),
             max_message_bytes: settings.max_message_bytes,
@@ -142,6 +143,15 @@ pub(super) fn catalog_problem(error: CatalogError, name: &Name) -> Problem {
             Problem::new(ErrorCode::AlreadyExists, format!("a topic `{name}` stands already"))
         }
         CatalogError::Store(error) => Problem::of_store(&error),
+        CatalogError::NoStandby => Problem::new(
+            ErrorCode::ReplicationUnavailable,
+            "durability `replicated` needs a synchronous standby, and the database names none",
+        )
+        .at("/durability"),
+        CatalogError::Unconfirmed => Problem::new(
+            ErrorCode::OutcomeUnknown,
+            "no synchronous standby confirmed the change in time",
+        ),
         CatalogError::Overloaded => {
             Problem::new(ErrorCode::Overloaded, "too many changes of topics are waiting")
         }
@@ -208,6 +218,9 @@ pub async fn put_topic(
     let errors =
         if status == StatusCode::OK { differences(&standing.settings, &patch) } else { Vec::new() };
     if errors.is_empty() {
+        // The one who made it may have been told that nobody knew.
+        let confirmed = state.catalog.confirm(standing.settings.durability).await;
+        confirmed.map_err(|error| catalog_problem(error, &name))?;
         return Ok((status, Json(TopicOut::from(&*standing))).into_response());
     }
     let named: Vec<&str> = errors.iter().map(|e: &FieldError| e.detail.as_str()).collect();
@@ -250,11 +263,17 @@ pub async fn patch_topic(
 ) -> Result<Json<TopicOut>, Problem> {
     let name = name(&topic)?;
     let patch = patch_body(&state, request).await?;
+    if let Ok(named) = patched(&TopicSettings::default(), &patch) {
+        let checked = state.catalog.check_durability(named.durability).await;
+        checked.map_err(|error| catalog_problem(error, &name))?;
+    }
     let change = move |standing: &TopicSettings| regrown(standing, &patch);
     let altered = state.catalog.alter(principal.tenant, name.clone(), change).await;
     altered.map_err(|error| catalog_problem(error, &name))??;
     let topic = state.catalog.topic(principal.tenant, &name).await;
     let topic = topic.map_err(|error| lookup_problem(error, &name))?;
+    let confirmed = state.catalog.confirm(topic.settings.durability).await;
+    confirmed.map_err(|error| catalog_problem(error, &name))?;
     Ok(Json(TopicOut::from(&*topic)))
 }
 

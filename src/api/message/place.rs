@@ -18,7 +18,7 @@ use crate::{
     },
     catalog::Topic,
     model::limits,
-    publish::partition_of_key,
+    publish::{Terms, partition_of_key},
     record::{Attributes, RecordBuffer, ValueKind},
 };
 
@@ -62,6 +62,8 @@ pub struct RequestRecords {
     pub parts: SmallVec<[(u32, RecordBuffer); 1]>,
     /// Where each message of the request went.
     pub placed: SmallVec<[Placed; 1]>,
+    /// What the request asks beyond that.
+    pub terms: Terms,
     first_room: usize,
 }
 

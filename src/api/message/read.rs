@@ -57,15 +57,19 @@ pub struct MessagePage {
     high_watermark: i64,
     /// The first offset that can be read.
     low_watermark: i64,
+    /// Which history these offsets belong to, for the parameter `log`.
+    log: String,
 }
 
-/// Writes the messages of `page` from `from` on, at most `limit`, as a [`MessagePage`].
+/// Writes the messages of `page` from `from` on, at most `limit`, as a [`MessagePage`]. `log` needs
+/// no escapes.
 pub fn write_page(
     topic: &str,
     partition: u32,
     from: i64,
     limit: u32,
     page: &Page,
+    log: &str,
 ) -> Result<Vec<u8>, Corrupt> {
     let bytes: usize = page.batches.iter().map(|batch| batch.records.len()).sum();
     let until = from.saturating_add(i64::from(limit));
@@ -85,7 +89,9 @@ pub fn write_page(
     put_number(&mut out, page.watermarks.high.max(next));
     out.extend_from_slice(b",\"low_watermark\":");
     put_number(&mut out, page.watermarks.low);
-    out.push(b'}');
+    out.extend_from_slice(b",\"log\":\"");
+    out.extend_from_slice(log.as_bytes());
+    out.extend_from_slice(b"\"}");
     Ok(out)
 }
 

@@ -8,6 +8,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
+use super::ProducerIn;
 use crate::{
     api::{
         error::{ErrorCode, Problem},
@@ -194,21 +195,14 @@ pub struct PublishIn<'a> {
     #[serde(borrow)]
     messages: MessagesIn<'a>,
     #[serde(default)]
-    producer: Field<IgnoredAny>,
+    producer: Field<Object<ProducerIn>>,
     #[serde(default)]
-    expect_offset: Field<IgnoredAny>,
+    expect_offset: Field<i64>,
 }
 
 impl<'a> PublishIn<'a> {
     /// The messages, once what is wrong with the request as a whole is ruled out.
     pub fn messages(&self) -> Result<&[MessageIn<'a>], Problem> {
-        let later = [
-            ("/producer", self.producer.as_ref().is_some()),
-            ("/expect_offset", self.expect_offset.as_ref().is_some()),
-        ];
-        if let Some((pointer, _)) = later.iter().find(|(_, named)| *named) {
-            return Err(Problem::not_yet_supported(&pointer[1..]).at(*pointer));
-        }
         if self.messages.count > limits::BATCH_MESSAGES_MAX {
             let detail = format!(
                 "a batch holds at most {} messages, this one has {}",
@@ -222,5 +216,26 @@ impl<'a> PublishIn<'a> {
             return Err(Problem::new(ErrorCode::Invalid, detail).at("/messages"));
         }
         Ok(&self.messages.kept)
+    }
+
+    /// Who publishes, if the request says so.
+    pub fn producer(&self) -> Result<Option<ProducerIn>, Problem> {
+        self.producer.as_ref().map(|Object(producer)| producer.checked()).transpose()
+    }
+
+    pub(super) fn expected(&self) -> Option<i64> {
+        self.expect_offset.as_ref().copied()
+    }
+
+    /// The offset that the first message has to get, if the request says so.
+    pub fn expect_offset(&self) -> Result<Option<i64>, Problem> {
+        match self.expect_offset {
+            Field::Absent => Ok(None),
+            Field::Present(offset) if (0..limits::OFFSET_MAX).contains(&offset) => Ok(Some(offset)),
+            Field::Present(_) => {
+                let detail = "an offset is a number from 0 to 2^53 - 1";
+                Err(Problem::new(ErrorCode::Invalid, detail).at("/expect_offset"))
+            }
+        }
     }
 }

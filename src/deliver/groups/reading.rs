@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{Groups, Place};
 use crate::{
-    log::{Log, LogBatch, Partition, ReadError, ReadRequest, Watch},
+    log::{Log, LogBatch, Low, Partition, ReadError, ReadRequest, Watch},
     model::limits,
 };
 
@@ -19,7 +19,7 @@ pub(super) struct Reader {
     pub(super) place: Place,
     /// How many messages retention took before they were read.
     pub(super) gap: i64,
-    low: Option<i64>,
+    low: Option<Low>,
 }
 
 /// What was read of one partition.
@@ -125,7 +125,7 @@ impl Reading {
         for _ in 0..2 {
             let request = ReadRequest { from: reader.place.position, limit: max };
             let peeked =
-                self.log.peek(&reader.partition, request, watch, self.rests, reader.low).await;
+                self.log.peek(&reader.partition, request, watch, self.rests, &mut reader.low).await;
             let page = match peeked {
                 Ok(page) => page,
                 Err(ReadError::OutOfRange(marks)) if request.from < marks.low => {
@@ -137,7 +137,6 @@ impl Reading {
                 Err(ReadError::OutOfRange(_) | ReadError::Gone) => return Ok(None),
                 Err(error) => return Err(error),
             };
-            reader.low = Some(page.watermarks.low);
             let Some(last) = page.batches.last() else { return Ok(None) };
             let until = (last.last_offset + 1).min(request.from + i64::from(max));
             return Ok(Some(Found { place: reader.place, batches: page.batches, until }));

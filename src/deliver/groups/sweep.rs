@@ -63,7 +63,8 @@ impl Groups {
             let settled =
                 store::groups::settle_committed(&mut session, group, alive, &target::target).await;
             match settled {
-                Ok(()) => {
+                Ok(false) => {}
+                Ok(true) => {
                     GROUPS.repairs.increment(1);
                     self.changed(group);
                 }

@@ -152,15 +152,14 @@ pub async fn leave_committed(
 }
 
 /// Silent members go, partitions that were not given up in time move, and whatever else is not as
-/// it should be is repaired.
+/// it should be is repaired. False: there was nothing to be done.
 pub async fn settle_committed(
     conn: &mut PgConnection,
     group: GroupId,
     alive: Duration,
     plan: Plan<'_>,
-) -> Result<(), StoreError> {
-    change_committed(conn, group, Change::Expire(alive), plan).await?;
-    Ok(())
+) -> Result<bool, StoreError> {
+    change_committed(conn, group, Change::Expire(alive), plan).await
 }
 
 async fn change_committed(
@@ -184,11 +183,15 @@ async fn change_committed(
             }
         }
         Change::Expire(alive) => {
-            sqlx::query("select postrider.group_expire($1, $2)")
+            let is_due: bool = sqlx::query_scalar("select postrider.group_expire($1, $2)")
                 .bind(group.0)
                 .bind(i64::try_from(alive.as_millis()).unwrap_or(i64::MAX))
-                .execute(&mut *tx)
+                .fetch_one(&mut *tx)
                 .await?;
+            if !is_due {
+                tx.rollback().await?;
+                return Ok(false);
+            }
         }
     }
     replan(&mut tx, group, None, plan).await?;

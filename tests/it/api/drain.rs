@@ -20,6 +20,12 @@ async fn a_drain_finishes_what_runs_and_closes_what_rests() {
     soon(node.shared.entered.acquire()).await.expect("open").forget();
 
     node.shared.lifecycle.stop();
+    // For a moment more it takes requests, each of which ends its connection.
+    let mut late = node.connect().await;
+    late.send(get_of("/healthz")).await;
+    let answer = late.answer().await.expect("an answer");
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+    late.closed().await;
     idle.closed().await;
     fresh.closed().await;
     assert!(soon(TcpStream::connect(node.address)).await.is_err(), "it still listens");

@@ -159,28 +159,3 @@ async fn bad_base64_is_pointed_at() {
     }
     scene.ends_unchanged().await;
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_built_yet_says_so() {
-    let scene = Scene::new().await;
-    let producer = r#"{"messages":[{"value":1}],"producer":{"id":"x","sequence":1}}"#;
-    let problem = scene.publish(producer).await.problem(422, "not_yet_supported", "none");
-    assert_eq!(pointer(&problem), "/producer");
-    let expect = r#"{"messages":[{"value":1,"partition":0}],"expect_offset":3}"#;
-    let problem = scene.publish(expect).await.problem(422, "not_yet_supported", "none");
-    assert_eq!(pointer(&problem), "/expect_offset");
-    for (path, body) in [(MESSAGES, r#"{"messages":[{"value":1}]}"#), (RAW, "1")] {
-        let request = scene.client.request(reqwest::Method::POST, path).body(body);
-        let request = request.header("content-type", JSON).header("idempotency-key", "once");
-        scene.client.send(request).await.problem(422, "not_yet_supported", "none");
-    }
-    for (settings, at) in [
-        (json!({"durability": "replicated"}), "/durability"),
-        (json!({"retention_bytes": 1_000}), "/retention_bytes"),
-    ] {
-        for answer in [scene.put("new", settings.clone()).await, scene.patch(settings).await] {
-            assert_eq!(pointer(&answer.problem(422, "not_yet_supported", "none")), at);
-        }
-    }
-    scene.ends_unchanged().await;
-}

@@ -15,7 +15,7 @@ use super::{
     message::{Form, Kind, Message, Parcel, known},
     wire::{Connection, Request, Response},
 };
-use crate::history::{Fate, From, Publish, Read, Recorder, Seen, TopicId};
+use crate::history::{Attempt, Fate, From, Nanos, Publish, Read, Recorder, Seen, TopicId};
 
 /// After this an answer is not waited for any more: nobody knows.
 const ANSWER_WAIT: Duration = Duration::from_secs(20);
@@ -174,6 +174,46 @@ impl Client {
             messages: payloads.zip(fates).collect(),
         });
         all
+    }
+
+    /// Sends what is to be carried out once, and writes the try down. What it was told; `None`
+    /// where it was not sent.
+    pub async fn attempt(
+        &mut self,
+        node: usize,
+        topic: &Topic,
+        claim: u64,
+        (parcel, messages): (&Parcel, &[Message]),
+    ) -> Option<Vec<Fate>> {
+        let fates = match self.ask(node, &parcel.request()).await {
+            Err(Lost::Unsent) => return None,
+            Err(Lost::Unanswered) => vec![Fate::Info; messages.len()],
+            Ok(response) => {
+                self.note(&response);
+                fates(&response, messages.len(), Form::Batch)
+            }
+        };
+        let told = messages.iter().map(Message::fingerprint).zip(fates.iter().copied());
+        let (topic, messages) = (topic.id, told.collect());
+        self.recorder.attempt(Attempt { topic, claim, messages });
+        Some(fates)
+    }
+
+    /// Writes a request down that was sent until its fate was known.
+    pub fn ended(&self, topic: &Topic, invoked: Nanos, messages: &[Message], fates: &[Fate]) {
+        let payloads = messages.iter().map(Message::fingerprint);
+        self.recorder.publish(Publish {
+            topic: topic.id,
+            invoked,
+            completed: self.recorder.now(),
+            atomic: true,
+            messages: payloads.zip(fates.iter().copied()).collect(),
+        });
+    }
+
+    /// The time of the history.
+    pub fn now(&self) -> Nanos {
+        self.recorder.now()
     }
 
     fn note(&self, response: &Response) {

@@ -120,6 +120,15 @@ impl Parcel {
         }
     }
 
+    /// The same as request `sequence` of a producer.
+    pub fn numbered(topic: &str, messages: &[Message], producer: &str, sequence: u64) -> Self {
+        let mut parcel = Self::new(topic, messages, Form::Batch);
+        parcel.body.pop();
+        let more = format!(",\"producer\":{{\"id\":\"{producer}\",\"sequence\":{sequence}}}}}");
+        parcel.body.extend_from_slice(more.as_bytes());
+        parcel
+    }
+
     fn of(target: String, kind: &'static str, text: String) -> Self {
         Self { target, kind, headers: String::new(), body: text.into_bytes() }
     }

@@ -5,16 +5,17 @@
 //! Loads end by themselves, and every process that a test starts is killed by its number when the
 //! test ends, also by a panic.
 
-mod client;
+pub mod client;
 mod drops;
 mod kills;
-mod load;
-mod message;
+pub mod load;
+pub mod message;
 mod mixed;
 mod pauses;
 mod planted;
+mod producers;
 mod proxy;
-mod rig;
+pub mod rig;
 mod wire;
 
 use std::time::Duration;
@@ -22,9 +23,9 @@ use std::time::Duration;
 use rand::{SeedableRng, rngs::StdRng};
 
 /// How long a load may take to get somewhere on a machine that others use too.
-const PATIENCE: Duration = Duration::from_secs(90);
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Random numbers for one purpose: what is drawn for another does not move them.
-fn stream(seed: u64, purpose: &str) -> StdRng {
+pub fn stream(seed: u64, purpose: &str) -> StdRng {
     StdRng::seed_from_u64(seed ^ crate::history::fingerprint(&[purpose.as_bytes()]))
 }

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     history::Recorder,
-    support::{OwnServer, Process, TestDatabase, within},
+    support::{OwnServer, Pair, Process, TestDatabase, within},
 };
 
 /// Where the nodes keep their messages.
@@ -33,6 +33,8 @@ enum Backing {
     Shared(TestDatabase),
     /// The one that the only node embeds.
     Embedded(TempDir),
+    /// A primary and its standby, of the test's own.
+    Pair(Box<Pair>),
 }
 
 /// Nodes on one database. Dropped, all its processes are killed.
@@ -83,6 +85,22 @@ impl Rig {
     /// The same, where the nodes come to the database by another URL.
     pub async fn through(database: TestDatabase, url: String, count: usize) -> Self {
         Self::with(vec!["--database-url".to_owned(), url], Backing::Shared(database), count).await
+    }
+
+    /// Nodes on a primary and its synchronous standby.
+    pub async fn pair(count: usize) -> Self {
+        let pair = Pair::start().await;
+        let url = pair.url();
+        let backing = Backing::Pair(Box::new(pair));
+        Self::with(vec!["--database-url".to_owned(), url], backing, count).await
+    }
+
+    /// The primary and its standby.
+    pub fn servers(&mut self) -> &mut Pair {
+        match &mut self.backing {
+            Backing::Pair(pair) => pair,
+            _ => panic!("there is no standby"),
+        }
     }
 
     /// A node with an embedded server, of the programs in `programs`.
@@ -141,6 +159,7 @@ impl Rig {
         match &self.backing {
             Backing::Own(server) => server.url().to_owned(),
             Backing::Shared(database) => database.url().to_owned(),
+            Backing::Pair(pair) => pair.primary_url(),
             Backing::Embedded(dir) => {
                 let socket = dir.path().join("socket");
                 let socket = socket.to_str().expect("UTF-8").replace('/', "%2F");
@@ -229,7 +248,7 @@ impl Rig {
     fn cluster(&self) -> PathBuf {
         match &self.backing {
             Backing::Own(server) => server.cluster(),
-            Backing::Shared(_) => panic!("this server is not the test's own"),
+            Backing::Shared(_) | Backing::Pair(_) => panic!("this server is no single one"),
             Backing::Embedded(dir) => dir.path().join("postgres"),
         }
     }

@@ -1,5 +1,6 @@
 //! The command line, run as a program against a small server that speaks the interface's shapes.
 
+mod doctor;
 mod groups;
 mod program;
 mod publish;

@@ -3,7 +3,7 @@
 //! connection and an answer that says `effect: unknown` are the latter. All clients of a history
 //! run on one machine with one monotonic clock, so the order of its times is real.
 //!
-//! [`check`] names what is broken by the numbers of the reliability catalogue: L1 to L6, L8 to
+//! [`check`] names what is broken by the numbers of the reliability catalogue: L1 to
 //! L12. It sorts, and looks at each operation and message once: O(n log n). Seeks, and looks at
 //! committed offsets, are few: each goes through its partition's operations.
 //!
@@ -71,6 +71,18 @@ pub struct Publish {
     pub messages: Vec<(u64, Fate)>,
 }
 
+/// One try of a request that is to be carried out once, however often it is sent. The request as
+/// a whole is a [`Publish`] too.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Which incarnation of a topic.
+    pub topic: TopicId,
+    /// The number of the producer's sequence or of the key: the same for all tries.
+    pub claim: u64,
+    /// What this try asked for and what it was told.
+    pub messages: Vec<(u64, Fate)>,
+}
+
 /// Where a read began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum From {
@@ -135,6 +147,8 @@ pub struct History {
     pub topics: Vec<Topic>,
     /// All publishes, in any order.
     pub publishes: Vec<Publish>,
+    /// All tries of those that are to be carried out once, in any order.
+    pub attempts: Vec<Attempt>,
     /// All reads, in any order.
     pub reads: Vec<Read>,
     /// Everything of consumer groups, in any order.
@@ -156,6 +170,8 @@ pub enum Invariant {
     L5,
     /// Offsets follow real time, and a read sees what was acknowledged before it began.
     L6,
+    /// What is to be done once is done once, and every repeat gets the first answer.
+    L7,
     /// A batch is seen as a whole or not at all.
     L8,
     /// A committed offset never falls but for a seek, was committed by somebody, and is where the

@@ -15,7 +15,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Fate, History, Nanos, Publish, Read, Topic, TopicId, Violation, check,
+    Attempt, Fate, History, Nanos, Publish, Read, Topic, TopicId, Violation, check,
     group::{Commit, GroupOp, Outcome, Seek, Stood, Told},
 };
 
@@ -42,6 +42,7 @@ enum Line {
     Seed(u64),
     Topic(Topic),
     Publish(Publish),
+    Attempt(Attempt),
     Read(Read),
     Group(GroupOp),
 }
@@ -90,6 +91,11 @@ impl Recorder {
         self.shared.acked.fetch_add(acked, Ordering::Relaxed);
         self.shared.unknown.fetch_add(unknown, Ordering::Relaxed);
         self.lock().publishes.push(publish);
+    }
+
+    /// A try of a request that is to be carried out once.
+    pub fn attempt(&self, attempt: Attempt) {
+        self.lock().attempts.push(attempt);
     }
 
     /// A read that has ended.
@@ -180,6 +186,9 @@ fn keep(file: &PathBuf, seed: u64, history: &History) -> io::Result<()> {
     for publish in &history.publishes {
         write(&Line::Publish(publish.clone()))?;
     }
+    for attempt in &history.attempts {
+        write(&Line::Attempt(attempt.clone()))?;
+    }
     for read in &history.reads {
         write(&Line::Read(read.clone()))?;
     }
@@ -197,6 +206,7 @@ pub fn restore(file: &Path) -> io::Result<(u64, History)> {
             Line::Seed(number) => seed = number,
             Line::Topic(topic) => history.topics.push(topic),
             Line::Publish(publish) => history.publishes.push(publish),
+            Line::Attempt(attempt) => history.attempts.push(attempt),
             Line::Read(read) => history.reads.push(read),
             Line::Group(operation) => history.groups.push(operation),
         }
@@ -216,6 +226,7 @@ fn a_kept_history_comes_back_whole() {
         atomic: false,
         messages: fates.iter().map(|fate| (9, *fate)).collect(),
     });
+    recorder.attempt(Attempt { topic, claim: 3, messages: vec![(9, Fate::Info)] });
     let page = super::Seen::Page { messages: vec![(4, 9)], next: 5, low: 0, high: 5 };
     for (from, seen) in [
         (super::From::Offset(4), page),

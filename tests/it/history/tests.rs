@@ -5,7 +5,7 @@ mod groups;
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
-    Fate, From, History,
+    Attempt, Fate, From, History,
     Invariant::{self, *},
     Nanos, Publish, Read, Seen, Topic, check,
 };
@@ -60,7 +60,12 @@ fn good() -> History {
         let last = read((70, 80), partition, From::Earliest, page(partition, 0..end, end));
         reads.push(Read { is_final: true, ..last });
     }
-    History { topics, publishes, reads, ..History::default() }
+    // The batch was sent twice; the first time nobody heard the answer.
+    let batch = &publishes[2].messages;
+    let lost = batch.iter().map(|(payload, _)| (*payload, Fate::Info)).collect();
+    let attempts = [lost, batch.clone(), batch.clone()];
+    let attempts = attempts.map(|messages| Attempt { topic: 0, claim: 1, messages }).to_vec();
+    History { topics, publishes, attempts, reads, ..History::default() }
 }
 
 fn broken(history: &History) -> BTreeSet<Invariant> {
@@ -303,4 +308,27 @@ fn l12_nothing_goes_before_its_time_or_silently() {
 #[should_panic(expected = "sent")]
 fn a_test_that_sends_a_payload_twice_is_told() {
     after(|h| h.publishes[1].messages[0].0 = payload(0, 0));
+}
+
+#[test]
+fn l7_a_repeat_is_no_second_message_and_gets_the_first_answer() {
+    let other_place = after(|h| {
+        h.attempts[2].messages[0].1 = Fate::Ok { partition: 0, offset: 77 };
+    });
+    assert_eq!(other_place, only(L7));
+    let other_body = after(|h| h.attempts[2].messages[0].0 = 5_555);
+    assert_eq!(other_body, only(L7));
+    let twice = after(|h| {
+        alter(&mut h.reads[END], |messages, next, _, high| {
+            messages.push((5, payload(0, 2)));
+            (*next, *high) = (6, 6);
+        });
+    });
+    assert!(twice.contains(&L7), "{twice:?}");
+    // Of another topic, or of another claim, it is another request.
+    let apart = after(|h| {
+        h.attempts[2].claim = 2;
+        h.attempts[2].messages[0].0 = 5_555;
+    });
+    assert_eq!(apart, BTreeSet::new());
 }

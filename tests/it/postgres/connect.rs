@@ -2,7 +2,11 @@
 
 use std::{path::Path, time::Duration};
 
-use postrider::{lifecycle::Lifecycle, postgres::Embedded, store::connect::Target};
+use postrider::{
+    lifecycle::Lifecycle,
+    postgres::Embedded,
+    store::{Database, connect::Target},
+};
 use sqlx::{Connection, Row};
 use tempfile::TempDir;
 
@@ -64,6 +68,7 @@ async fn sessions_ask_for_what_the_log_needs() {
     for (sql, wanted) in [
         ("show transaction_isolation", "read committed"),
         ("show statement_timeout", "0"),
+        ("show synchronous_commit", "local"),
         ("show idle_in_transaction_session_timeout", "10s"),
         ("show timezone", "UTC"),
         ("show application_name", "postrider/test"),
@@ -127,12 +132,16 @@ async fn a_standby_is_passed_over_and_refused_alone() {
 async fn a_pool_follows_the_primary_through_a_failover() {
     let (_a, b, primary, standby, url) = pair().await;
     let target = Target::parse(&url).expect("a URL");
-    let pool = target.pool(2).await.expect("a pool");
+    let pool = Database::new(target.clone(), 2);
+    pool.prepared();
     let life = Lifecycle::new();
-    life.spawn(target.clone().steer(pool.clone(), life.clone()));
-    let mut session = pool.acquire().await.expect("a session");
+    life.spawn(pool.clone().steer(life.clone()));
+    let mut session = eventually("a session", async || pool.acquire().await.ok()).await;
     assert!(!folder(&mut session).await.starts_with(&*b.path().to_string_lossy()));
     drop(session);
+    let incarnation = target.incarnation();
+    let before = incarnation.borrow().expect("it was noted");
+    assert_eq!(before.timeline, 1, "{before}");
 
     primary.stop().await;
     let mut promote = as_owner(b.path(), &machine_bin().join("pg_ctl"));
@@ -148,6 +157,8 @@ async fn a_pool_follows_the_primary_through_a_failover() {
     let mut session = pool.acquire().await.expect("a session");
     run(&mut session, "create table written (n int)").await;
     drop(session);
+    let after = incarnation.borrow().expect("it was noted");
+    assert!(after.is_later_than(before) && after.timeline == 2, "{before} {after}");
     life.abort();
     pool.close().await;
     standby.stop().await;

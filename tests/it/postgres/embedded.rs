@@ -9,7 +9,7 @@ use std::{
 use postrider::{
     lifecycle::Lifecycle,
     postgres::{self, EmbeddedConfig, EmbeddedError},
-    store::server,
+    store::{self, server},
 };
 
 use super::{ask, config, connect, fetched, open_dir, start, try_start};
@@ -20,7 +20,7 @@ async fn settings_are_as_designed(config: EmbeddedConfig, wal_compression: &str)
     for (sql, wanted) in [
         ("show fsync", "on"),
         ("show full_page_writes", "on"),
-        ("show synchronous_commit", "on"),
+        ("select reset_val from pg_settings where name = 'synchronous_commit'", "on"),
         ("show data_checksums", "on"),
         ("show server_encoding", "UTF8"),
         ("select datcollate from pg_database where datname = current_database()", "C.UTF-8"),
@@ -44,7 +44,8 @@ async fn settings_are_as_designed(config: EmbeddedConfig, wal_compression: &str)
     assert_eq!(facts.warnings, Vec::<String>::new());
     assert!(facts.wal_compressions.iter().any(|kind| kind == wal_compression));
     assert_eq!(facts.has_lz4_columns, wal_compression == "lz4");
-    assert!(facts.system_identifier.is_some() && facts.timeline == Some(1));
+    let incarnation = store::incarnation::read(&mut session).await.expect("it is shown");
+    assert!(incarnation.system != 0 && incarnation.timeline == 1, "{incarnation}");
     assert_eq!(facts.max_connections, 100);
     drop(session);
     server.stop().await;

@@ -14,7 +14,7 @@ use crate::support::TestDatabase;
 
 /// The index by which each table may be looked into, and what its condition has to name.
 const WANTED: [(&str, &str, &str); 9] = [
-    ("assignments", "assignments_pkey", "partition_id"),
+    ("assignments", "assignments_pkey", "group_id"),
     ("assignments", "assignments_group_id_member_id_idx", "group_id"),
     ("assignments", "assignments_revoke_deadline_idx", ""),
     ("assignments", "assignments_astray_idx", ""),

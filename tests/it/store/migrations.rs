@@ -123,6 +123,28 @@ async fn functions_of_another_version_are_replaced_in_every_bucket() {
     node.stop().await.expect("stops");
 }
 
+/// Migrations are written side by side: one may come to a database after one of a higher number.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_that_was_left_out_is_made_up_for() {
+    let all: Vec<_> = MIGRATIONS.iter().cloned().collect();
+    for left_out in 1..all.len() {
+        let database = TestDatabase::empty().await;
+        let mut session = database.connect().await;
+        let known = all.iter().enumerate().filter(|(at, _)| *at != left_out);
+        let mut old = Migrator {
+            migrations: known.map(|(_, migration)| migration.clone()).collect(),
+            locking: false,
+            ..Migrator::DEFAULT
+        };
+        old.dangerous_set_table_name("postrider.migrations");
+        old.create_schema("postrider");
+        old.run_direct(None, &mut session, false).await.expect("all but one");
+        assert!(!store::migrate::is_current(&mut session).await.expect("asked"));
+        migrate(&database).await.expect("the one that was left out");
+        assert!(store::migrate::is_current(&mut session).await.expect("asked"));
+    }
+}
+
 /// Each older version of the schema comes up to this one with what is in it.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_older_schema_is_brought_up() {
@@ -148,4 +170,14 @@ async fn every_older_schema_is_brought_up() {
         assert!(store::migrate::is_current(&mut session).await.expect("asked"), "from {known}");
         node.stop().await.expect("stops");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sql_writes_the_incarnation_as_the_program_does() {
+    let database = TestDatabase::new().await;
+    let mut session = database.connect().await;
+    let read = store::incarnation::read(&mut session).await.expect("it is shown");
+    let rows = database.rows("select postrider.log_incarnation()").await;
+    let written: String = sqlx::Row::try_get(&rows[0], 0).expect("text");
+    assert_eq!(written, read.to_string());
 }

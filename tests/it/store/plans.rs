@@ -5,18 +5,20 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use postrider::{
-    model::{BucketId, Name, PartitionId, ids::DEFAULT_TENANT},
+    model::{BucketId, Name, PartitionId, TopicId, ids::DEFAULT_TENANT},
     store::{
         Session,
-        append::{AppendStatement, Flush},
+        append::{AppendStatement, Flush, Outcome},
         buckets,
+        claims::{self, ClaimKey, Claims, MarkKey, RequestKey},
         read::{self, Range},
-        topics, wakes,
+        retention, topics, wakes,
     },
 };
 use serde_json::Value;
 use sqlx::PgConnection;
 use tracing_subscriber::{layer::SubscriberExt, registry};
+use uuid::Uuid;
 
 use crate::support::TestDatabase;
 
@@ -98,6 +100,9 @@ fn wanted(relation: &str) -> (String, &'static str) {
     let column = match relation {
         "buckets" => "bucket_id",
         "wakes" | "wake_slots" => "slot",
+        "producer_marks" => "owner_id",
+        "idempotency_keys" => "tenant_id",
+        "topics" => "topic_id",
         _ => "partition_id",
     };
     (format!("{relation}_pkey"), column)
@@ -132,6 +137,8 @@ impl Scene {
         let mut session = database.connect().await;
         let settings = postrider::model::topic::TopicSettings {
             partitions: PARTITIONS as u32,
+            // A few rows: each look hides some.
+            retention_bytes: Some(3),
             ..Default::default()
         };
         let made = topics::create_committed(&mut session, DEFAULT_TENANT, &name(), &settings).await;
@@ -155,6 +162,8 @@ impl Scene {
                 partitions: &ids,
                 counts: &vec![1; ids.len()],
                 records: &vec![b"x".to_vec(); ids.len()],
+                expects: None,
+                claims: None,
                 slot: 1,
                 wake: self.wake,
             };
@@ -176,6 +185,8 @@ impl Scene {
             7,
         );
 
+        self.claims(tables).await;
+        let session = &mut self.session;
         let id = PartitionId(7);
         let range = Range { from_offset: 0, until_offset: 500, max_bytes: 1 << 20 };
         read::bucket_page(session, self.bucket, id, range).await.expect("read");
@@ -184,7 +195,73 @@ impl Scene {
         by_key(&format!("watermarks, {tables}"), &accesses(&self.notices.take()), 4);
         read::offset_at(session, id, 2_000_000_000_000).await.expect("read");
         by_key(&format!("offset_at, {tables}"), &accesses(&self.notices.take()), 3);
+        self.retained(tables).await;
         self.told(tables).await;
+    }
+
+    /// Appends with marks and keys, once anew and once more, when all of them stand.
+    async fn claims(&mut self, tables: &str) {
+        let session = &mut self.session;
+        let mut claims = Claims::default();
+        let mut keys = Vec::new();
+        for sequence in 1..=16 {
+            let (owner, sequence) = (TopicId(self.wake), sequence / 4);
+            let producer = Uuid::from_u128(sequence as u128 % 4);
+            keys.push(ClaimKey::Mark(MarkKey { owner, producer, sequence }));
+        }
+        let scope = self.wake.to_string();
+        for key in ["a", "b"].map(str::to_owned) {
+            let (tenant, scope) = (DEFAULT_TENANT, scope.clone());
+            keys.push(ClaimKey::Request(RequestKey { tenant, scope, key }));
+        }
+        keys.sort();
+        keys.dedup();
+        for key in &keys {
+            claims.push(key, [7; 16], &[1, 0, 1, 0, 0, 0], std::iter::once((1, 0)));
+        }
+        for again in [false, true] {
+            self.wake += 1;
+            let flush = Flush {
+                partitions: &[1],
+                counts: &[18],
+                records: &[b"x".to_vec()],
+                expects: None,
+                claims: Some(&claims),
+                slot: 1,
+                wake: self.wake,
+            };
+            let done = AppendStatement::new(self.bucket).run(session, &flush).await;
+            let done = done.expect("asked");
+            let stood = done.iter().filter(|(_, o)| matches!(o, Outcome::Claimed(_))).count();
+            assert_eq!(stood, if again { keys.len() } else { 0 }, "{done:?}");
+            let what = format!("append with claims, again: {again}, {tables}");
+            by_key(&what, &accesses(&self.notices.take()), if again { 6 } else { 8 });
+        }
+        for key in [&keys[0], &keys[keys.len() - 1]] {
+            assert!(claims::find(session, key).await.expect("read").is_some());
+            by_key(&format!("claim, {tables}"), &accesses(&self.notices.take()), 1);
+        }
+        claims::prune_marks(session, Some((self.wake - 3, Uuid::nil())), 3).await.expect("pruned");
+        by_key(&format!("prune_marks, {tables}"), &accesses(&self.notices.take()), 3);
+        claims::prune_keys(session, 0, 8).await.expect("pruned");
+        let found = accesses(&self.notices.take());
+        let is_small = tables.ends_with("empty");
+        assert!(is_small || found[0].node == "Tid Range Scan", "{tables}: {found:#?}");
+    }
+
+    /// What is beyond a limit is found, hidden and removed by key, however long the log is.
+    async fn retained(&mut self, tables: &str) {
+        let session = &mut self.session;
+        run(session, "select postrider.offset_of_bytes(7, 30)").await;
+        by_key(&format!("offset_of_bytes, {tables}"), &accesses(&self.notices.take()), 3);
+        let found = retention::retain(session, &[7]).await.expect("looked");
+        assert!(found[0].by_bytes, "{found:?}");
+        by_key(&format!("retain, {tables}"), &accesses(&self.notices.take()), 8);
+        retention::purge(session, PartitionId(7), 0, 10).await.expect("removed");
+        by_key(&format!("purge, {tables}"), &accesses(&self.notices.take()), 6);
+        let ids = retention::written(session, 0, 10).await.expect("listed");
+        assert_eq!(ids.len(), 10);
+        self.notices.take();
     }
 
     /// What other nodes appended: one look by key for each slot, however many wakes there are.
@@ -250,7 +327,15 @@ impl Scene {
              select p, o from generate_series(1, 1000) p, generate_series(-100, 0) o;
              insert into postrider.wakes
              select slot, n, array[1, 2, 3] from generate_series(1, 2) slot,
-               generate_series(1, 100000) n on conflict do nothing"
+               generate_series(1, 100000) n on conflict do nothing;
+             insert into postrider.producer_marks
+               (owner_id, producer_id, sequence, body_hash, results, layout)
+             select o, gen_random_uuid(), s, 'x', '{{1}}', 'x'
+             from generate_series(1, 2000) o, generate_series(1, 50) s;
+             insert into postrider.idempotency_keys
+               (tenant_id, scope, idempotency_key, body_hash, status, answer)
+             select 1, 's', gen_random_uuid()::text, 'x', 200, 'x'
+             from generate_series(1, 100000)"
         );
         self.run(&sql).await;
     }
@@ -264,6 +349,8 @@ impl Scene {
              delete from postrider.segments where partition_id > 10000;
              delete from postrider.wakes where n % 10 <> 0 and n < 100000;
              delete from postrider.partition_lows where low_offset < -10;
+             delete from postrider.producer_marks where sequence > 5;
+             delete from postrider.idempotency_keys where idempotency_key < 'e';
              delete from postrider.batches_{bucket} where base_offset < 280 and partition_id > 100"
         );
         self.run(&sql).await;
@@ -289,7 +376,7 @@ pub async fn run(session: &mut PgConnection, sql: &str) {
 
 const ANALYSE: &str = "analyze postrider.topics, postrider.partitions, postrider.segments,
     postrider.wakes, postrider.wake_slots, postrider.partition_lows, postrider.buckets,
-    postrider.batches";
+    postrider.batches, postrider.producer_marks, postrider.idempotency_keys";
 
 // On one thread: that is where the subscriber listens.
 #[tokio::test]

@@ -1,11 +1,130 @@
 CREATE SCHEMA postrider;
 
+CREATE FUNCTION postrider.admit(ids bigint[], next_offsets bigint[], expects bigint[], owners bigint[], producers uuid[], sequences bigint[], lowest integer[], tenants bigint[], scopes text[], keys text[], hashes bytea[], layouts bytea[], firsts integer[], lasts integer[], part_ids integer[], part_shifts bigint[]) RETURNS TABLE(outcome smallint, partition_id bigint, base_offset bigint, appended_at timestamp with time zone)
+    LANGUAGE plpgsql
+    SET search_path TO 'postrider', 'pg_temp'
+    AS $$
+declare
+  -- How many sequences of a producer are answered again; limits::PRODUCER_WINDOW.
+  producer_window constant int := 64;
+  marks int := coalesce(cardinality(owners), 0);
+  is_refused boolean := false;
+  is_told boolean;
+  new_owners bigint[];
+  new_producers uuid[];
+  new_sequences bigint[];
+  new_tenants bigint[];
+  new_scopes text[];
+  new_keys text[];
+begin
+  if marks > 0 then
+    -- Waits for whoever holds the same sequence and is not committed.
+    with new as (
+      insert into producer_marks (owner_id, producer_id, sequence, body_hash, layout, results)
+      select c.owner, c.producer, c.sequence, c.hash, c.layout,
+        case when c.first = c.last
+          then array[next_offsets[part_ids[c.first]] + part_shifts[c.first]]
+          else array(
+            select next_offsets[part_ids[part]] + part_shifts[part]
+            from generate_series(c.first, c.last) part)
+        end
+      from unnest(owners, producers, sequences, hashes, layouts, firsts, lasts)
+        c (owner, producer, sequence, hash, layout, first, last)
+      where c.owner is not null
+      on conflict do nothing returning owner_id, producer_id, sequence
+    )
+    select array_agg(new.owner_id), array_agg(new.producer_id), array_agg(new.sequence)
+    into new_owners, new_producers, new_sequences from new;
+    is_refused := cardinality(new_owners) is distinct from marks;
+    if not is_refused then
+      -- In a statement after the insert: a mark that was pruned left a newest one behind, which
+      -- was committed before it went.
+      perform 1 from unnest(lowest) low (n)
+      where exists (
+        select from producer_marks m
+        where m.owner_id = owners[low.n] and m.producer_id = producers[low.n]
+          and m.sequence >= sequences[low.n] + producer_window);
+      is_refused := found;
+    end if;
+  end if;
+  if tenants is not null then
+    with new as (
+      insert into idempotency_keys
+        (tenant_id, scope, idempotency_key, body_hash, status, answer, results)
+      select c.tenant, c.scope, c.key, hashes[marks + c.n], 200, layouts[marks + c.n],
+        array(
+          select next_offsets[part_ids[part]] + part_shifts[part]
+          from generate_series(firsts[marks + c.n], lasts[marks + c.n]) part)
+      from unnest(tenants, scopes, keys) with ordinality c (tenant, scope, key, n)
+      on conflict do nothing returning tenant_id, scope, idempotency_key
+    )
+    select array_agg(new.tenant_id), array_agg(new.scope), array_agg(new.idempotency_key)
+    into new_tenants, new_scopes, new_keys from new;
+    is_refused := is_refused or cardinality(new_tenants) is distinct from cardinality(tenants);
+  end if;
+  -- What came before is answered as it was, whatever it expects now.
+  return query
+    select 5::smallint, u.id, u.next_offset, null::timestamptz
+    from unnest(ids, expects, next_offsets) u (id, expected, next_offset)
+    where u.expected >= 0 and u.expected <> u.next_offset;
+  is_told := found;
+  if not is_told and not is_refused then
+    return;
+  end if;
+  return query
+    select case when old.is_old then 7 else 6 end::smallint, null::bigint, c.n, null::timestamptz
+    from unnest(owners, producers, sequences) with ordinality c (owner, producer, sequence, n)
+    cross join lateral (
+      select exists (
+        select from producer_marks m
+        where m.owner_id = c.owner and m.producer_id = c.producer
+          and m.sequence >= c.sequence + producer_window) as is_old
+    ) old
+    where old.is_old or not exists (
+      select from unnest(new_owners, new_producers, new_sequences) n (owner, producer, sequence)
+      where n.owner = c.owner and n.producer = c.producer and n.sequence = c.sequence)
+    union all
+    select 6::smallint, null::bigint, marks + c.n, null::timestamptz
+    from unnest(tenants, scopes, keys) with ordinality c (tenant, scope, key, n)
+    where not exists (
+      select from unnest(new_tenants, new_scopes, new_keys) n (tenant, scope, key)
+      where n.tenant = c.tenant and n.scope = c.scope and n.key = c.key);
+  -- A claim that comes twice in a flush would be taken back and its messages appended.
+  if not found and not is_told then
+    raise exception 'a claim comes twice in a flush' using errcode = '22000';
+  end if;
+  -- One at a time: a join with an empty table is planned as a scan of the whole index.
+  for n in 1 .. coalesce(cardinality(new_owners), 0) loop
+    delete from producer_marks m
+    where m.owner_id = new_owners[n] and m.producer_id = new_producers[n]
+      and m.sequence = new_sequences[n];
+  end loop;
+  for n in 1 .. coalesce(cardinality(new_tenants), 0) loop
+    delete from idempotency_keys k
+    where k.tenant_id = new_tenants[n] and k.scope = new_scopes[n]
+      and k.idempotency_key = new_keys[n];
+  end loop;
+end
+$$;
+
+CREATE FUNCTION postrider.as_text(bytes bytea) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE
+    AS $$
+begin
+  return convert_from(bytes, 'UTF8');
+exception when character_not_in_repertoire or untranslatable_character then
+  return null;
+end
+$$;
+
 CREATE FUNCTION postrider.begin_drop(of_bucket bigint) RETURNS boolean
     LANGUAGE plpgsql
     SET search_path TO 'postrider', 'pg_temp'
     SET lock_timeout TO '2s'
     AS $$
 begin
+  -- Shared with the catalog: a longer limit that was acknowledged counts.
+  perform pg_advisory_xact_lock_shared(216172782113783808);
   perform 1 from buckets b
   where b.bucket_id = of_bucket and b.state = 'sealed'
     and not exists (
@@ -14,7 +133,8 @@ begin
       left join topics t on t.topic_id = p.owner_id
       where s.bucket_id = b.bucket_id
         and (t.retention_ms is null
-          or b.sealed_at + t.retention_ms * interval '1 millisecond' > clock_timestamp()))
+          or b.sealed_at + least(t.retention_ms, 3155760000000) * interval '1 millisecond'
+            > clock_timestamp()))
   for update;
   if not found then
     return false;
@@ -22,6 +142,7 @@ begin
   insert into partition_lows (partition_id, low_offset)
   select s.partition_id, max(s.end_offset) from segments s
   where s.bucket_id = of_bucket group by s.partition_id
+  order by s.partition_id
   on conflict do nothing;
   -- Nodes that remember the old watermark look again. Slot 0 is maintenance's: drops come one at
   -- a time, from the node that holds the duty.
@@ -78,6 +199,42 @@ begin
 end
 $$;
 
+CREATE FUNCTION postrider.first_visible(of_partition bigint, low bigint, OUT base_offset bigint, OUT appended_at timestamp with time zone, OUT end_bytes bigint) RETURNS record
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'postrider', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $_$
+declare
+  segment postrider.segments;
+begin
+  select * into segment from segments s
+  where s.partition_id = of_partition and s.first_offset <= low
+  order by s.first_offset desc limit 1;
+  while found loop
+    -- The newest segment outlives its bucket: what it held is gone.
+    if coalesce(segment.end_offset > low, true)
+      and to_regclass('postrider.batches_' || segment.bucket_id) is not null
+    then
+      execute format(
+        'select base_offset, appended_at, end_bytes from postrider.batches_%s
+         where partition_id = $1 and base_offset >= $2 and base_offset < $3
+         order by base_offset limit 1', segment.bucket_id)
+        into base_offset, appended_at, end_bytes
+        using of_partition, greatest(low, segment.first_offset),
+          coalesce(segment.end_offset, 9223372036854775807);
+      if base_offset is not null then
+        return;
+      end if;
+    end if;
+    select * into segment from segments s
+    where s.partition_id = of_partition and s.first_offset > segment.first_offset
+    order by s.first_offset limit 1;
+  end loop;
+end
+$_$;
+
 CREATE FUNCTION postrider.forget_bucket(of_bucket bigint) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'postrider', 'pg_temp'
@@ -107,31 +264,76 @@ begin
 end
 $$;
 
+CREATE FUNCTION postrider.forget_deleted(after_id bigint, max_partitions integer, max_rows integer, OUT last_id bigint, OUT removed bigint) RETURNS record
+    LANGUAGE plpgsql
+    SET search_path TO 'postrider', 'pg_temp'
+    SET lock_timeout TO '2s'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $$
+declare
+  part record;
+begin
+  removed := 0;
+  for part in
+    select p.partition_id, p.deleted_at < clock_timestamp() - interval '10 minutes' as is_old
+    from partitions p where p.deleted_at is not null and p.partition_id > after_id
+    order by p.partition_id limit max_partitions
+  loop
+    removed := removed + (
+      select p.removed from purge_hidden(part.partition_id, 0, max_rows - removed::int) p);
+    if removed >= max_rows then
+      -- The same once more: there may be more of it.
+      last_id := part.partition_id - 1;
+      return;
+    end if;
+    last_id := part.partition_id;
+    -- Its newest segment outlived a bucket.
+    delete from segments s
+    where s.partition_id = part.partition_id
+      and not exists (select from buckets b where b.bucket_id = s.bucket_id);
+    if part.is_old and not exists (
+      select from segments s where s.partition_id = part.partition_id)
+    then
+      delete from partition_lows l where l.partition_id = part.partition_id;
+      delete from partitions p where p.partition_id = part.partition_id;
+    end if;
+  end loop;
+end
+$$;
+
 CREATE FUNCTION postrider.group_apply(of_group bigint, ids bigint[], topics text[], indexes integer[], targets text[], at_once boolean[], seen_change bigint) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'postrider', 'pg_temp'
     AS $$
 declare
   g postrider.groups;
-  new_epoch bigint := group_next_epoch(of_group);
+  new_epoch bigint;
+  changed bigint;
+  gone bigint;
   this_log text := log_incarnation();
   -- An index on the deadline is no use while the clock is a function call.
   at timestamptz := clock_timestamp();
 begin
-  update groups gr set catalog_seen = greatest(gr.catalog_seen, seen_change)
-  where gr.group_id = of_group returning gr.* into g;
+  select * into g from groups gr where gr.group_id = of_group;
+  new_epoch := greatest(g.last_epoch + 1, (extract(epoch from at) * 1000)::bigint);
   with gone as (
     delete from assignments a
     where a.group_id = of_group and not exists (
       select from partitions p where p.partition_id = a.partition_id and p.deleted_at is null)
     returning a.partition_id
+  ), forgotten as (
+    delete from group_offsets o using gone
+    where o.partition_id = gone.partition_id and o.group_id = of_group
   )
-  delete from group_offsets o using gone
-  where o.partition_id = gone.partition_id and o.group_id = of_group;
+  select count(*) from gone into gone;
   with wanted as (
-    select u.id, u.topic, u.index, u.target, u.now
+    select u.id, u.topic, u.index, u.target, u.now,
+      s.revoke_deadline is null or s.target_id is distinct from u.target as is_news
     from unnest(ids, topics, indexes, targets, at_once) u (id, topic, index, target, now)
     join partitions p on p.partition_id = u.id and p.deleted_at is null
+    left join assignments s on s.group_id = of_group and s.partition_id = u.id
   ), told as (
     -- What goes on with a living owner: told to give up, told of another successor, or as it is.
     update assignments a set target_id = w.target,
@@ -142,7 +344,7 @@ begin
       and (a.revoke_deadline is null or a.revoke_deadline > at)
       and exists (
         select from group_members m where m.group_id = of_group and m.member_id = a.member_id)
-    returning a.partition_id
+    returning a.partition_id, w.is_news
   ), moved as (
     update assignments a set member_id = w.target, target_id = w.target, revoke_deadline = null,
       epoch = new_epoch, log_incarnation = this_log
@@ -160,15 +362,26 @@ begin
     where not exists (
       select from assignments s where s.group_id = of_group and s.partition_id = w.id)
     returning a.partition_id
+  ), begun as (
+    insert into group_offsets (partition_id, group_id, epoch, next_offset, tenant_id)
+    select m.partition_id, of_group, new_epoch, group_committed(m.partition_id, of_group),
+      g.tenant_id
+    from moved m
+    union all
+    select m.partition_id, of_group, new_epoch,
+      case when m.partition_id > g.start_upto then 0
+        when g.start = 'latest' then w.high else w.low end, g.tenant_id
+    from made m cross join lateral watermarks(m.partition_id) w
   )
-  insert into group_offsets (partition_id, group_id, epoch, next_offset, tenant_id)
-  select m.partition_id, of_group, new_epoch, group_committed(m.partition_id, of_group), g.tenant_id
-  from moved m
-  union all
-  select m.partition_id, of_group, new_epoch,
-    case when m.partition_id > g.start_upto then 0
-      when g.start = 'latest' then w.high else w.low end, g.tenant_id
-  from made m cross join lateral watermarks(m.partition_id) w;
+  select (select count(*) from told t where t.is_news) + (select count(*) from moved)
+    + (select count(*) from made) into changed;
+  -- Nodes are told only of what is news. Topics mean nothing to a group without members.
+  update groups gr set catalog_seen = case
+      when exists (select from group_members m where m.group_id = of_group) then seen_change
+      else 9223372036854775807 end,
+    last_epoch = case when changed > 0 then new_epoch else gr.last_epoch end,
+    version = gr.version + (changed + gone > 0)::int
+  where gr.group_id = of_group;
 end
 $$;
 
@@ -371,12 +584,13 @@ begin
 end
 $$;
 
-CREATE FUNCTION postrider.group_expire(of_group bigint, alive_ms bigint) RETURNS bigint
+CREATE FUNCTION postrider.group_expire(of_group bigint, alive_ms bigint) RETURNS boolean
     LANGUAGE plpgsql
     SET search_path TO 'postrider', 'pg_temp'
     AS $$
 declare
   gone bigint;
+  at timestamptz := clock_timestamp();
 begin
   with silent as (
     delete from member_heartbeats h
@@ -387,7 +601,12 @@ begin
   )
   delete from group_members m using silent where m.member_number = silent.member_number;
   get diagnostics gone = row_count;
-  return gone;
+  update groups g set version = g.version + 1 where gone > 0 and g.group_id = of_group;
+  return gone > 0
+    or exists (select from assignments a where a.group_id = of_group and (a.revoke_deadline < at
+      or (a.member_id is distinct from a.target_id and a.revoke_deadline is null)))
+    or exists (select from groups g where g.group_id = of_group and g.deleted_at is null
+      and g.catalog_seen < (select max(c.change_id) from catalog_changes c));
 end
 $$;
 
@@ -423,6 +642,7 @@ begin
   select of_group, of_member, g.tenant_id, group_join.generation, wanted_patterns, timeout_ms
   from groups g where g.group_id = of_group
   returning m.member_number into group_join.member_number;
+  update groups g set version = g.version + 1 where g.group_id = of_group;
   insert into member_heartbeats (member_number, tenant_id, group_id, session_timeout_ms, seen_at)
   select group_join.member_number, g.tenant_id, of_group, timeout_ms, clock_timestamp()
   from groups g where g.group_id = of_group;
@@ -480,6 +700,7 @@ begin
     return false;
   end if;
   delete from member_heartbeats h where h.member_number = gone;
+  update groups g set version = g.version + 1 where g.group_id = of_group;
   return true;
 end
 $$;
@@ -695,68 +916,26 @@ begin
   return query select distinct a.group_id, null::bigint from assignments a
     where a.member_id is distinct from a.target_id and a.revoke_deadline is null;
   return query select g.group_id, null::bigint from groups g
-    where g.catalog_seen < newest and g.deleted_at is null
-      and exists (select from group_members m where m.group_id = g.group_id);
+    where g.catalog_seen < newest and g.deleted_at is null;
   return query select null::bigint,
     greatest(0, extract(epoch from least(first_silent, first_deadline) - at) * 1000)::bigint;
 end
 $$;
 
 CREATE FUNCTION postrider.log_incarnation() RETURNS text
-    LANGUAGE sql STABLE
+    LANGUAGE plpgsql
     SET search_path TO 'postrider', 'pg_temp'
     AS $$
-  select (select c.system_identifier::text from pg_control_system() c)
-    || ':' || left(pg_walfile_name(pg_current_wal_lsn()), 8)
-$$;
-
-CREATE FUNCTION postrider.offset_at(of_partition bigint, at timestamp with time zone) RETURNS bigint
-    LANGUAGE plpgsql STABLE
-    SET search_path TO 'postrider', 'pg_temp'
-    SET plan_cache_mode TO 'force_generic_plan'
-    SET enable_seqscan TO 'off'
-    SET enable_bitmapscan TO 'off'
-    AS $_$
 declare
-  segment postrider.segments;
-  lo bigint;
-  hi bigint;
-  batch record;
+  system bigint := 0;
 begin
-  -- The newest segment that begins before that time; its messages may still all be older.
-  select * into segment from segments s
-  where s.partition_id = of_partition and s.first_at < at
-  order by s.first_offset desc limit 1;
-  if not found then
-    return partition_low(of_partition);
-  end if;
-  -- The newest segment outlives its bucket: what it held is gone.
-  if to_regclass('postrider.batches_' || segment.bucket_id) is null then
-    return greatest(segment.end_offset, partition_low(of_partition));
-  end if;
-  lo := segment.first_offset;
-  hi := (segment_end(segment)).end_offset;
-  while lo < hi loop
-    execute format(
-      'select base_offset, last_offset, appended_at from postrider.batches_%s
-       where partition_id = $1 and base_offset <= $2 order by base_offset desc limit 1',
-      segment.bucket_id)
-      into batch using of_partition, (lo + hi - 1) / 2 + (lo + hi - 1) % 2;
-    if batch.appended_at < at then
-      lo := batch.last_offset + 1;
-    else
-      hi := batch.base_offset;
-    end if;
-  end loop;
-  return greatest(lo, partition_low(of_partition));
+  begin
+    system := (select s.system_identifier from pg_control_system() s);
+  exception when insufficient_privilege then
+    system := 0;
+  end;
+  return to_hex(system) || '-' || lower(left(pg_walfile_name(pg_current_wal_insert_lsn()), 8));
 end
-$_$;
-
-CREATE FUNCTION postrider.open_wake_slot(of_node bigint) RETURNS bigint
-    LANGUAGE sql
-    SET search_path TO 'postrider', 'pg_temp'
-    AS $$
-  insert into wake_slots (node_id) values (of_node) returning slot
 $$;
 
 CREATE FUNCTION postrider.partition_low(of_partition bigint) RETURNS bigint
@@ -768,6 +947,717 @@ CREATE FUNCTION postrider.partition_low(of_partition bigint) RETURNS bigint
       where l.partition_id = of_partition order by l.low_offset desc limit 1), 0),
     coalesce((select s.first_offset from segments s
       where s.partition_id = of_partition order by s.first_offset limit 1), 0))
+$$;
+
+CREATE FUNCTION postrider.unpack(records bytea) RETURNS TABLE(nth integer, compression text, kind text, key_bytes bytea, value_bytes bytea, headers jsonb)
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'postrider', 'pg_temp'
+    AS $$
+declare
+  -- Out of its compressed form once, not at every byte.
+  data bytea := records || ''::bytea;
+  batch int := 0;
+  batch_end int;
+  at int;
+  number bigint;
+  attributes int;
+  header_count int;
+  name text;
+  content bytea;
+begin
+  nth := 0;
+  while batch < octet_length(data) loop
+    batch_end := batch + 12 + ('x' || encode(substr(data, batch + 9, 4), 'hex'))::bit(32)::int;
+    compression := (array['none', 'gzip', 'snappy', 'lz4', 'zstd'])
+      [1 + (get_byte(data, batch + 22) & 7)];
+    at := batch + 61;
+    for i in 1..('x' || encode(substr(data, batch + 58, 4), 'hex'))::bit(32)::int loop
+      kind := null;
+      key_bytes := null;
+      value_bytes := null;
+      headers := null;
+      if compression = 'none' then
+        select v.at into at from unpack_varint(data, at) v;
+        attributes := get_byte(data, at);
+        select v.at into at from unpack_varint(data, at + 1) v;
+        select v.at into at from unpack_varint(data, at) v;
+        select v.at, v.number into at, number from unpack_varint(data, at) v;
+        if number >= 0 then
+          key_bytes := substr(data, at + 1, number::int);
+          at := at + number::int;
+        end if;
+        select v.at, v.number into at, number from unpack_varint(data, at) v;
+        if number >= 0 then
+          value_bytes := substr(data, at + 1, number::int);
+          at := at + number::int;
+        end if;
+        kind := case when value_bytes is null then 'tombstone'
+          else (array['unknown', 'json', 'text', 'bytes'])[1 + (attributes & 3)] end;
+        select v.at, v.number into at, header_count from unpack_varint(data, at) v;
+        for h in 1..header_count loop
+          select v.at, v.number into at, number from unpack_varint(data, at) v;
+          name := convert_from(substr(data, at + 1, number::int), 'UTF8');
+          select v.at, v.number into at, number from unpack_varint(data, at + number::int) v;
+          content := substr(data, at + 1, greatest(number, 0)::int);
+          at := at + greatest(number, 0)::int;
+          -- A name may come more than once: its values in their order.
+          headers := coalesce(headers, '{}') || jsonb_build_object(name,
+            coalesce(headers -> name, '[]') || jsonb_build_array(
+              coalesce(as_text(content), 'base64:' || encode(content, 'base64'))));
+        end loop;
+      end if;
+      return next;
+      nth := nth + 1;
+    end loop;
+    batch := batch_end;
+  end loop;
+end
+$$;
+
+CREATE TABLE postrider.batches (
+    bucket_id bigint NOT NULL,
+    partition_id bigint NOT NULL,
+    base_offset bigint NOT NULL,
+    last_offset bigint NOT NULL,
+    end_bytes bigint NOT NULL,
+    appended_at timestamp with time zone NOT NULL,
+    records bytea NOT NULL
+)
+PARTITION BY LIST (bucket_id);
+
+CREATE SEQUENCE postrider.owner_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+CREATE TABLE postrider.partitions (
+    partition_id bigint NOT NULL,
+    tenant_id bigint NOT NULL,
+    owner_id bigint NOT NULL,
+    index integer NOT NULL,
+    lane smallint DEFAULT 0 NOT NULL,
+    retention_class smallint NOT NULL,
+    deleted_at timestamp with time zone
+);
+
+CREATE TABLE postrider.topics (
+    topic_id bigint DEFAULT nextval('postrider.owner_id_seq'::regclass) NOT NULL,
+    tenant_id bigint NOT NULL,
+    name text NOT NULL COLLATE pg_catalog."C",
+    partition_count integer NOT NULL,
+    retention_ms bigint,
+    retention_bytes bigint,
+    durability text NOT NULL,
+    compression text NOT NULL,
+    max_message_bytes integer NOT NULL,
+    keyless text NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT topics_compression_check CHECK ((compression = ANY (ARRAY['none'::text, 'lz4'::text, 'zstd'::text]))),
+    CONSTRAINT topics_durability_check CHECK ((durability = ANY (ARRAY['local'::text, 'replicated'::text]))),
+    CONSTRAINT topics_keyless_check CHECK ((keyless = ANY (ARRAY['sticky'::text, 'round_robin'::text]))),
+    CONSTRAINT topics_max_message_bytes_check CHECK ((max_message_bytes > 0)),
+    CONSTRAINT topics_partition_count_check CHECK ((partition_count > 0)),
+    CONSTRAINT topics_retention_bytes_check CHECK ((retention_bytes > 0)),
+    CONSTRAINT topics_retention_ms_check CHECK ((retention_ms > 0))
+);
+
+CREATE VIEW postrider.messages AS
+ SELECT t.name AS topic,
+    p.index AS partition,
+    (b.base_offset + m.nth) AS "offset",
+    b.appended_at AS "timestamp",
+    m.kind,
+    postrider.as_text(m.key_bytes) AS key,
+        CASE
+            WHEN (m.kind = ANY (ARRAY['json'::text, 'text'::text, 'unknown'::text])) THEN postrider.as_text(m.value_bytes)
+            ELSE NULL::text
+        END AS value,
+    m.headers,
+    m.key_bytes,
+    m.value_bytes,
+    m.compression
+   FROM ((((postrider.topics t
+     JOIN postrider.partitions p ON (((p.owner_id = t.topic_id) AND (p.deleted_at IS NULL))))
+     CROSS JOIN LATERAL ( SELECT postrider.partition_low(p.partition_id) AS low
+         OFFSET 0) l)
+     JOIN postrider.batches b ON (((b.partition_id = p.partition_id) AND (b.last_offset >= l.low))))
+     CROSS JOIN LATERAL postrider.unpack(b.records) m(nth, compression, kind, key_bytes, value_bytes, headers))
+  WHERE ((b.base_offset + m.nth) >= l.low);
+
+CREATE FUNCTION postrider.messages(topic text, partition integer, from_offset bigint DEFAULT 0, max_messages integer DEFAULT 100) RETURNS SETOF postrider.messages
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'postrider', 'pg_temp'
+    AS $$
+declare
+  part record;
+  base bigint;
+begin
+  select p.partition_id, partition_low(p.partition_id) as low into part
+  from topics t join partitions p on p.owner_id = t.topic_id and p.deleted_at is null
+  where t.tenant_id = 1 and t.name = messages.topic and p.index = messages.partition;
+  from_offset := greatest(from_offset, part.low);
+  select b.base_offset into base from batches b
+  where b.partition_id = part.partition_id and b.base_offset <= from_offset
+  order by b.base_offset desc limit 1;
+  return query
+    select messages.topic, messages.partition, b.base_offset + m.nth, b.appended_at, m.kind,
+      as_text(m.key_bytes),
+      case when m.kind in ('json', 'text', 'unknown') then as_text(m.value_bytes) end,
+      m.headers, m.key_bytes, m.value_bytes, m.compression
+    from (
+      select * from batches b
+      where b.partition_id = part.partition_id and b.base_offset >= coalesce(base, from_offset)
+      order by b.base_offset limit max_messages
+    ) b cross join lateral unpack(b.records) m
+    where b.base_offset + m.nth >= from_offset
+    order by 3 limit max_messages;
+end
+$$;
+
+CREATE FUNCTION postrider.offset_at(of_partition bigint, at timestamp with time zone) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'postrider', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $_$
+declare
+  low bigint := partition_low(of_partition);
+  segment postrider.segments;
+  lo bigint;
+  hi bigint;
+  mid bigint;
+  batch record;
+begin
+  -- The newest segment that begins before that time; its messages may still all be older.
+  select * into segment from segments s
+  where s.partition_id = of_partition and s.first_at < at
+  order by s.first_offset desc limit 1;
+  if not found then
+    return low;
+  end if;
+  -- The newest segment outlives its bucket: what it held is gone.
+  if to_regclass('postrider.batches_' || segment.bucket_id) is null then
+    return greatest(segment.end_offset, low);
+  end if;
+  -- Below the low watermark rows may be gone.
+  lo := greatest(segment.first_offset, low);
+  hi := (segment_end(segment)).end_offset;
+  while lo < hi loop
+    mid := lo + (hi - lo) / 2;
+    execute format(
+      'select base_offset, last_offset, appended_at from postrider.batches_%s
+       where partition_id = $1 and base_offset <= $2 order by base_offset desc limit 1',
+      segment.bucket_id)
+      into batch using of_partition, mid;
+    if batch.appended_at >= at then
+      hi := batch.base_offset;
+    else
+      -- Further than mid whatever was found: this ends.
+      lo := greatest(mid, batch.last_offset) + 1;
+    end if;
+  end loop;
+  return greatest(lo, low);
+end
+$_$;
+
+CREATE FUNCTION postrider.offset_of_bytes(of_partition bigint, byte bigint) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'postrider', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $_$
+declare
+  low bigint := partition_low(of_partition);
+  segment postrider.segments;
+  lo bigint;
+  hi bigint;
+  mid bigint;
+  batch record;
+begin
+  select * into segment from segments s
+  where s.partition_id = of_partition and s.first_bytes <= byte
+  order by s.first_offset desc limit 1;
+  if not found then
+    return low;
+  end if;
+  if to_regclass('postrider.batches_' || segment.bucket_id) is null then
+    return greatest(segment.end_offset, low);
+  end if;
+  lo := greatest(segment.first_offset, low);
+  hi := (segment_end(segment)).end_offset;
+  while lo < hi loop
+    mid := lo + (hi - lo) / 2;
+    execute format(
+      'select base_offset, last_offset, end_bytes from postrider.batches_%s
+       where partition_id = $1 and base_offset <= $2 order by base_offset desc limit 1',
+      segment.bucket_id)
+      into batch using of_partition, mid;
+    if batch.end_bytes > byte then
+      hi := batch.base_offset;
+    else
+      -- Further than mid whatever was found: this ends.
+      lo := greatest(mid, batch.last_offset) + 1;
+    end if;
+  end loop;
+  return greatest(lo, low);
+end
+$_$;
+
+CREATE FUNCTION postrider.open_wake_slot(of_node bigint) RETURNS bigint
+    LANGUAGE sql
+    SET search_path TO 'postrider', 'pg_temp'
+    AS $$
+  insert into wake_slots (node_id) values (of_node) returning slot
+$$;
+
+CREATE FUNCTION postrider.outbox_add(destination text, kind smallint, value bytea, key text, headers jsonb) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'postrider', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+declare
+  topic record;
+  key_bytes bytea := convert_to(key, 'UTF8');
+  names text[];
+  contents bytea[];
+  header_bytes bigint := 0;
+begin
+  if destination like 'queue:%' then
+    raise exception 'publishing to queues is not supported yet: "%"', destination
+      using errcode = '0A000';
+  end if;
+  select t.topic_id, t.max_message_bytes into topic from topics t
+  where t.tenant_id = 1
+    and t.name = case when destination like 'topic:%' then substr(destination, 7)
+      else destination end;
+  if not found then
+    raise exception 'there is no topic "%"', destination using errcode = '42704',
+      hint = 'Make it first: PUT /v1/topics/{topic}, or postrider topic create.';
+  end if;
+  if headers is not null then
+    select h.names, h.contents into names, contents from outbox_headers(headers) h;
+    select coalesce(sum(octet_length(n) + octet_length(c)), 0) into header_bytes
+    from unnest(names, contents) h (n, c);
+  end if;
+  if octet_length(key_bytes) > 1024 then
+    raise exception 'a key has at most 1024 bytes' using errcode = '54000';
+  elsif header_bytes > 65536 then
+    raise exception 'the headers of a message have at most 65536 bytes' using errcode = '54000';
+  elsif coalesce(octet_length(key_bytes), 0) + coalesce(octet_length(value), 0) + header_bytes
+    > topic.max_message_bytes
+  then
+    raise exception 'a message of the topic "%" has at most % bytes', destination,
+      topic.max_message_bytes using errcode = '54000';
+  end if;
+  insert into outbox (place, topic_id, kind, key, value, header_names, header_values)
+  values (mod(topic.topic_id, 2) * 3
+      + mod((extract(epoch from transaction_timestamp()) / 60)::bigint, 3),
+    topic.topic_id, outbox_add.kind, key_bytes, outbox_add.value, names, contents);
+end
+$$;
+
+CREATE FUNCTION postrider.outbox_append(of_shard smallint, at_n bigint, upto bigint, bucket_ids bigint[], ids bigint[], counts integer[], payloads bytea[], slot_id bigint, wake bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'postrider', 'pg_temp'
+    SET lock_timeout TO '2s'
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $_$
+declare
+  bucket bigint;
+  cursor_row postrider.outbox_cursors;
+  flush record;
+  refused bigint;
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'append needs read committed' using errcode = '25001';
+  end if;
+  for bucket in select distinct b from unnest(bucket_ids) b order by b loop
+    perform pg_advisory_xact_lock_shared(72057594037927936 + bucket);
+  end loop;
+  perform 1 from partitions p
+  where p.partition_id = any (ids) and p.deleted_at is null
+  order by p.partition_id for no key update;
+  select * into cursor_row from outbox_cursors c
+  where c.shard = of_shard order by c.n desc limit 1;
+  if cursor_row.n is distinct from at_n or cursor_row.until is null then
+    raise exception 'the cursor of shard % has moved', of_shard using errcode = '40001';
+  end if;
+  for flush in
+    select u.b as bucket, array_agg(u.id order by u.id) as ids,
+      array_agg(u.n order by u.id) as counts, array_agg(u.payload order by u.id) as payloads
+    from unnest(bucket_ids, ids, counts, payloads) u (b, id, n, payload)
+    group by u.b order by u.b
+  loop
+    execute format('select count(*) from postrider.append_%s($1, $2, $3, null, $4, $5) a
+      where a.outcome <> 0', flush.bucket)
+      into refused using flush.ids, flush.counts, flush.payloads, slot_id, wake;
+    if refused > 0 then
+      raise exception 'an append to bucket % was refused', flush.bucket using errcode = '40001';
+    end if;
+    wake := wake + 1;
+  end loop;
+  if upto >= cursor_row.last_id then
+    insert into outbox_cursors (shard, n, seen, until, after_id, last_id)
+    values (of_shard, at_n + 1, cursor_row.until, null, 0, 0);
+  else
+    insert into outbox_cursors (shard, n, seen, until, after_id, last_id)
+    values (of_shard, at_n + 1, cursor_row.seen, cursor_row.until, upto, cursor_row.last_id);
+  end if;
+  delete from outbox_cursors c where c.shard = of_shard and c.n <= at_n;
+end
+$_$;
+
+CREATE FUNCTION postrider.outbox_empty(of_shard smallint) RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO 'postrider', 'pg_temp'
+    AS $_$
+declare
+  covered pg_snapshot;
+  now_turn int := mod((extract(epoch from transaction_timestamp()) / 60)::bigint, 3);
+  place int;
+  has_rows boolean;
+  emptied int := 0;
+begin
+  select c.seen into covered from outbox_cursors c
+  where c.shard = of_shard order by c.n desc limit 1;
+  for turn in 0..2 loop
+    continue when turn = now_turn;
+    place := of_shard * 3 + turn;
+    execute format('select exists (select from postrider.outbox_%s)', place) into has_rows;
+    continue when not has_rows;
+    begin
+      execute format('lock table only postrider.outbox_%s in access exclusive mode nowait', place);
+      execute format(
+        'select exists (select from postrider.outbox_%1$s where xid >= pg_snapshot_xmax($1))
+           or exists (select from postrider.outbox_%1$s
+             where xid = any (array(select pg_snapshot_xip($1))))', place)
+        into has_rows using covered;
+      if not has_rows then
+        execute format('truncate only postrider.outbox_%s', place);
+        emptied := emptied + 1;
+      end if;
+    exception when lock_not_available then
+      null;
+    end;
+  end loop;
+  return emptied;
+end
+$_$;
+
+CREATE FUNCTION postrider.outbox_headers(headers jsonb, OUT names text[], OUT contents bytea[]) RETURNS record
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'postrider', 'pg_temp'
+    AS $$
+declare
+  header record;
+  part jsonb;
+begin
+  if jsonb_typeof(headers) <> 'object' then
+    raise exception 'headers are an object' using errcode = '22023';
+  end if;
+  names := '{}';
+  contents := '{}';
+  for header in select h.key, h.value from jsonb_each(headers) h loop
+    for part in
+      select p from jsonb_array_elements(
+        case jsonb_typeof(header.value) when 'array' then header.value
+          else jsonb_build_array(header.value) end) p
+    loop
+      names := names || header.key;
+      if jsonb_typeof(part) = 'string' then
+        contents := contents || convert_to(part #>> '{}', 'UTF8');
+      elsif jsonb_typeof(part) = 'object' and jsonb_typeof(part -> 'base64') = 'string'
+        and part - 'base64' = '{}'
+      then
+        contents := contents || decode(part ->> 'base64', 'base64');
+      else
+        raise exception 'the header "%" is a string, {"base64": ...} or an array of these',
+          header.key using errcode = '22023';
+      end if;
+    end loop;
+  end loop;
+end
+$$;
+
+CREATE FUNCTION postrider.outbox_next(of_shard smallint, max_rows integer, max_bytes bigint) RETURNS TABLE(n bigint, last_id bigint, outbox_id bigint, topic_id bigint, kind smallint, key bytea, value bytea, header_names text[], header_values bytea[], published_ms bigint)
+    LANGUAGE plpgsql
+    SET search_path TO 'postrider', 'pg_temp'
+    SET lock_timeout TO '2s'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+  cursor_row postrider.outbox_cursors;
+  window_end pg_snapshot;
+  first bigint;
+  last bigint;
+begin
+  select * into cursor_row from outbox_cursors c
+  where c.shard = of_shard order by c.n desc limit 1;
+  if cursor_row.until is null then
+    window_end := pg_current_snapshot();
+    -- Not by way of the numbers: everything below them is appended already.
+    select min(o.id), max(o.id) into first, last from (
+      select o.outbox_id as id from outbox o
+      where o.place between of_shard * 3 and of_shard * 3 + 2
+        and o.xid >= pg_snapshot_xmax(cursor_row.seen) and o.xid < pg_snapshot_xmax(window_end)
+        and pg_visible_in_snapshot(o.xid, window_end)
+      union all
+      select o.outbox_id from outbox o
+      where o.place between of_shard * 3 and of_shard * 3 + 2
+        and o.xid = any (array(select pg_snapshot_xip(cursor_row.seen)))
+        and pg_visible_in_snapshot(o.xid, window_end)
+      offset 0) o;
+    if first is null then
+      return;
+    end if;
+    insert into outbox_cursors (shard, n, seen, until, after_id, last_id)
+    values (of_shard, cursor_row.n + 1, cursor_row.seen, window_end, first - 1, last)
+    returning * into cursor_row;
+  end if;
+  return query
+    select cursor_row.n, cursor_row.last_id, s.outbox_id, s.topic_id, s.kind, s.key, s.value,
+      s.header_names, s.header_values, (extract(epoch from s.published_at) * 1000)::bigint
+    from (
+      select o.*, sum(100 + coalesce(octet_length(o.key), 0) + coalesce(octet_length(o.value), 0))
+        over (order by o.outbox_id rows between unbounded preceding and 1 preceding) as before
+      from (
+        select o.* from outbox o
+        where o.place between of_shard * 3 and of_shard * 3 + 2
+          and o.outbox_id > cursor_row.after_id and o.outbox_id <= cursor_row.last_id
+          and pg_visible_in_snapshot(o.xid, cursor_row.until)
+          and not pg_visible_in_snapshot(o.xid, cursor_row.seen)
+        order by o.outbox_id limit max_rows
+      ) o
+    ) s
+    where coalesce(s.before, 0) < max_bytes
+    order by s.outbox_id;
+end
+$$;
+
+CREATE FUNCTION postrider.prune_marks(after_owner bigint, after_producer uuid, most integer) RETURNS TABLE(owner_id bigint, producer_id uuid)
+    LANGUAGE plpgsql
+    SET search_path TO 'postrider', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $$
+declare
+  producer_window constant int := 64;
+  newest bigint;
+  made_last timestamptz;
+begin
+  owner_id := after_owner;
+  producer_id := after_producer;
+  for _ in 1 .. most loop
+    select m.owner_id, m.producer_id into owner_id, producer_id from producer_marks m
+    where (m.owner_id, m.producer_id) > (prune_marks.owner_id, prune_marks.producer_id)
+    order by m.owner_id, m.producer_id limit 1;
+    if not found then
+      return;
+    end if;
+    select max(w.sequence), max(w.made_at) into newest, made_last from (
+      select m.sequence, m.made_at from producer_marks m
+      where m.owner_id = prune_marks.owner_id and m.producer_id = prune_marks.producer_id
+      order by m.sequence desc limit producer_window) w;
+    if made_last < clock_timestamp() - interval '24 hours' then
+      delete from producer_marks m
+      where m.owner_id = prune_marks.owner_id and m.producer_id = prune_marks.producer_id
+        and m.made_at <= made_last;
+    else
+      delete from producer_marks m
+      where m.owner_id = prune_marks.owner_id and m.producer_id = prune_marks.producer_id
+        and m.sequence <= newest - producer_window;
+    end if;
+  end loop;
+  return next;
+end
+$$;
+
+CREATE FUNCTION postrider.publish(destination text, value bytea, key text DEFAULT NULL::text, headers jsonb DEFAULT NULL::jsonb) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'postrider', 'pg_temp'
+    AS $$
+begin
+  perform outbox_add(destination, 3::smallint, value, key, headers);
+end
+$$;
+
+CREATE FUNCTION postrider.publish(destination text, value json, key text DEFAULT NULL::text, headers jsonb DEFAULT NULL::jsonb) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'postrider', 'pg_temp'
+    AS $$
+begin
+  perform outbox_add(destination, 1::smallint, convert_to(value::text, 'UTF8'), key, headers);
+end
+$$;
+
+CREATE FUNCTION postrider.publish(destination text, value jsonb, key text DEFAULT NULL::text, headers jsonb DEFAULT NULL::jsonb) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'postrider', 'pg_temp'
+    AS $$
+begin
+  perform outbox_add(destination, 1::smallint, convert_to(value::text, 'UTF8'), key, headers);
+end
+$$;
+
+CREATE FUNCTION postrider.publish(destination text, value text, key text DEFAULT NULL::text, headers jsonb DEFAULT NULL::jsonb) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'postrider', 'pg_temp'
+    AS $$
+begin
+  perform outbox_add(destination, 2::smallint, convert_to(value, 'UTF8'), key, headers);
+end
+$$;
+
+CREATE FUNCTION postrider.purge_hidden(of_partition bigint, from_offset bigint, max_rows integer, OUT next_offset bigint, OUT removed integer) RETURNS record
+    LANGUAGE plpgsql
+    SET search_path TO 'postrider', 'pg_temp'
+    SET lock_timeout TO '2s'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    AS $_$
+declare
+  part record;
+  segment postrider.segments;
+  until bigint;
+  last bigint;
+  count int;
+begin
+  removed := 0;
+  select p.deleted_at is not null as is_deleted,
+    (select t.retention_bytes from topics t where t.topic_id = p.owner_id) is not null as by_bytes
+  into part from partitions p where p.partition_id = of_partition;
+  if not found then
+    return;
+  end if;
+  until := case when part.is_deleted then 9223372036854775807
+    else partition_low(of_partition) end;
+  for segment in
+    select s.* from segments s
+    where s.partition_id = of_partition and s.first_offset < until
+      and (select b.state from buckets b where b.bucket_id = s.bucket_id) <> 'dropping'
+      and coalesce(s.end_offset > from_offset, true)
+      and (s.retention_class = 5 or part.by_bytes)
+    order by s.first_offset
+  loop
+    last := least(until, segment.end_offset);
+    if segment.end_offset is null and not part.is_deleted then
+      execute format('select base_offset from postrider.batches_%s
+        where partition_id = $1 order by base_offset desc limit 1', segment.bucket_id)
+        into last using of_partition;
+      last := least(until, last);
+    end if;
+    execute format(
+      'delete from postrider.batches_%1$s where partition_id = $1 and base_offset = any (array(
+         select base_offset from postrider.batches_%1$s
+         where partition_id = $1 and base_offset >= $2 and base_offset < $3 and last_offset < $3
+         order by base_offset limit $4))', segment.bucket_id)
+      using of_partition, greatest(from_offset, segment.first_offset), last, max_rows - removed;
+    get diagnostics count = row_count;
+    removed := removed + count;
+    if removed >= max_rows then
+      next_offset := greatest(from_offset, segment.first_offset);
+      return;
+    end if;
+    -- A segment without rows goes too, unless it is the one that tells where the partition goes on.
+    delete from segments s
+    where s.partition_id = of_partition and s.first_offset = segment.first_offset
+      and (part.is_deleted or s.end_offset <= until and exists (
+        select from segments newer
+        where newer.partition_id = of_partition and newer.first_offset > s.first_offset));
+  end loop;
+  next_offset := until;
+end
+$_$;
+
+CREATE FUNCTION postrider.retain(ids bigint[]) RETURNS TABLE(partition_id bigint, low_offset bigint, due_ms bigint, by_bytes boolean, purges boolean)
+    LANGUAGE plpgsql
+    SET search_path TO 'postrider', 'pg_temp'
+    SET lock_timeout TO '2s'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+  part record;
+  limits record;
+  oldest record;
+  newest postrider.segments;
+  keep interval;
+  low bigint;
+  wanted bigint;
+  byte bigint;
+  moved bigint[] := '{}';
+begin
+  perform pg_advisory_xact_lock_shared(216172782113783808);
+  for part in
+    select p.partition_id, p.owner_id from partitions p
+    where p.partition_id = any (ids) and p.deleted_at is null order by p.partition_id
+  loop
+    select t.retention_ms, t.retention_bytes into limits
+    from topics t where t.topic_id = part.owner_id;
+    continue when not found;
+    -- A century is for ever, and fits into an interval.
+    keep := least(limits.retention_ms, 3155760000000) * interval '1 millisecond';
+    low := partition_low(part.partition_id);
+    wanted := low;
+    oldest := first_visible(part.partition_id, low);
+    if oldest.appended_at < clock_timestamp() - keep then
+      wanted := offset_at(part.partition_id, clock_timestamp() - keep);
+    end if;
+    if oldest.base_offset is not null and limits.retention_bytes is not null then
+      select * into newest from segments s
+      where s.partition_id = part.partition_id order by s.first_offset desc limit 1;
+      byte := (segment_end(newest)).end_bytes - limits.retention_bytes;
+      if oldest.end_bytes <= byte then
+        wanted := greatest(wanted, offset_of_bytes(part.partition_id, byte));
+      end if;
+    end if;
+    if wanted > low then
+      insert into partition_lows (partition_id, low_offset)
+      values (part.partition_id, wanted) on conflict do nothing;
+      delete from partition_lows l
+      where l.partition_id = part.partition_id and l.low_offset < wanted;
+      moved := moved || part.partition_id;
+      oldest := first_visible(part.partition_id, wanted);
+    end if;
+    partition_id := part.partition_id;
+    low_offset := wanted;
+    by_bytes := limits.retention_bytes is not null;
+    -- One that was moved rests for a thousandth of its limit, a second to a minute: a busy
+    -- partition would be moved with every batch.
+    due_ms := greatest(
+      ceil(extract(epoch from oldest.appended_at + keep - clock_timestamp()) * 1000),
+      case when wanted > low then least(limits.retention_ms / 1000, 60000) else 0 end);
+    if keep is null and not by_bytes then
+      due_ms := 3155760000000;
+    elsif keep is null or oldest.base_offset is null then
+      due_ms := null;
+    end if;
+    purges := exists (
+      select from segments s
+      where s.partition_id = part.partition_id and s.first_offset < wanted
+        and (s.retention_class = 5 or limits.retention_bytes is not null));
+    return next;
+  end loop;
+  if moved <> '{}' then
+    insert into wakes (slot, n, partition_ids)
+    select -1, 1 + coalesce((
+      select w.n from wakes w where w.slot = -1 order by w.n desc limit 1), 0), moved;
+  end if;
+end
 $$;
 
 CREATE FUNCTION postrider.roll_buckets(of_class smallint) RETURNS boolean
@@ -858,6 +1748,45 @@ begin
 end
 $_$;
 
+CREATE FUNCTION postrider.standing_key(of_tenant bigint, of_scope text, of_key text) RETURNS TABLE(body_hash bytea, answer bytea, results bigint[], status smallint)
+    LANGUAGE sql STABLE
+    SET search_path TO 'postrider', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $$
+  select k.body_hash, k.answer, k.results, k.status from idempotency_keys k
+  where k.tenant_id = of_tenant and k.scope = of_scope and k.idempotency_key = of_key
+$$;
+
+CREATE FUNCTION postrider.standing_mark(of_owner bigint, of_producer uuid, of_sequence bigint) RETURNS TABLE(body_hash bytea, answer bytea, results bigint[], status smallint)
+    LANGUAGE sql STABLE
+    SET search_path TO 'postrider', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $$
+  select m.body_hash, m.layout, m.results, 200::smallint from producer_marks m
+  where m.owner_id = of_owner and m.producer_id = of_producer and m.sequence = of_sequence
+$$;
+
+CREATE FUNCTION postrider.unpack_varint(data bytea, INOUT at integer, OUT number bigint) RETURNS record
+    LANGUAGE plpgsql IMMUTABLE
+    AS $$
+declare
+  raw bigint := 0;
+  shift int := 0;
+  byte int;
+begin
+  loop
+    byte := get_byte(data, at);
+    at := at + 1;
+    raw := raw | ((byte & 127)::bigint << shift);
+    exit when byte < 128;
+    shift := shift + 7;
+  end loop;
+  number := ((raw >> 1) & 9223372036854775807) # -(raw & 1);
+end
+$$;
+
 CREATE FUNCTION postrider.wakes_since(own_node bigint, slots bigint[], seen bigint[]) RETURNS TABLE(slot bigint, n bigint, partition_ids bigint[])
     LANGUAGE sql STABLE
     SET search_path TO 'postrider', 'pg_temp'
@@ -914,17 +1843,6 @@ CREATE TABLE postrider.assignments (
     log_incarnation text NOT NULL
 );
 
-CREATE TABLE postrider.batches (
-    bucket_id bigint NOT NULL,
-    partition_id bigint NOT NULL,
-    base_offset bigint NOT NULL,
-    last_offset bigint NOT NULL,
-    end_bytes bigint NOT NULL,
-    appended_at timestamp with time zone NOT NULL,
-    records bytea NOT NULL
-)
-PARTITION BY LIST (bucket_id);
-
 CREATE TABLE postrider.buckets (
     bucket_id bigint NOT NULL,
     retention_class smallint NOT NULL,
@@ -932,6 +1850,7 @@ CREATE TABLE postrider.buckets (
     opens_at timestamp with time zone NOT NULL,
     closes_at timestamp with time zone NOT NULL,
     sealed_at timestamp with time zone,
+    frozen_at timestamp with time zone,
     CONSTRAINT buckets_state_check CHECK ((state = ANY (ARRAY['ahead'::text, 'open'::text, 'closed'::text, 'sealed'::text, 'dropping'::text])))
 );
 
@@ -1020,8 +1939,11 @@ CREATE TABLE postrider.idempotency_keys (
     body_hash bytea NOT NULL,
     status smallint NOT NULL,
     answer bytea NOT NULL,
-    made_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
-);
+    made_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    scope text NOT NULL COLLATE pg_catalog."C",
+    results bigint[]
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='20000', autovacuum_vacuum_insert_threshold='-1', vacuum_truncate=off);
 
 CREATE TABLE postrider.installed_functions (
     only_row boolean DEFAULT true NOT NULL,
@@ -1069,27 +1991,119 @@ ALTER TABLE postrider.nodes ALTER COLUMN node_id ADD GENERATED ALWAYS AS IDENTIT
     CACHE 1
 );
 
-CREATE SEQUENCE postrider.owner_id_seq
+CREATE SEQUENCE postrider.outbox_id_seq
     START WITH 1
     INCREMENT BY 1
     NO MINVALUE
     NO MAXVALUE
     CACHE 1;
 
+CREATE TABLE postrider.outbox (
+    place smallint NOT NULL,
+    outbox_id bigint DEFAULT nextval('postrider.outbox_id_seq'::regclass) NOT NULL,
+    xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    topic_id bigint NOT NULL,
+    kind smallint NOT NULL,
+    key bytea,
+    value bytea,
+    header_names text[],
+    header_values bytea[],
+    published_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+)
+PARTITION BY LIST (place);
+
+CREATE TABLE postrider.outbox_0 (
+    place smallint NOT NULL,
+    outbox_id bigint DEFAULT nextval('postrider.outbox_id_seq'::regclass) NOT NULL,
+    xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    topic_id bigint NOT NULL,
+    kind smallint NOT NULL,
+    key bytea,
+    value bytea,
+    header_names text[],
+    header_values bytea[],
+    published_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+CREATE TABLE postrider.outbox_1 (
+    place smallint NOT NULL,
+    outbox_id bigint DEFAULT nextval('postrider.outbox_id_seq'::regclass) NOT NULL,
+    xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    topic_id bigint NOT NULL,
+    kind smallint NOT NULL,
+    key bytea,
+    value bytea,
+    header_names text[],
+    header_values bytea[],
+    published_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+CREATE TABLE postrider.outbox_2 (
+    place smallint NOT NULL,
+    outbox_id bigint DEFAULT nextval('postrider.outbox_id_seq'::regclass) NOT NULL,
+    xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    topic_id bigint NOT NULL,
+    kind smallint NOT NULL,
+    key bytea,
+    value bytea,
+    header_names text[],
+    header_values bytea[],
+    published_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+CREATE TABLE postrider.outbox_3 (
+    place smallint NOT NULL,
+    outbox_id bigint DEFAULT nextval('postrider.outbox_id_seq'::regclass) NOT NULL,
+    xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    topic_id bigint NOT NULL,
+    kind smallint NOT NULL,
+    key bytea,
+    value bytea,
+    header_names text[],
+    header_values bytea[],
+    published_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+CREATE TABLE postrider.outbox_4 (
+    place smallint NOT NULL,
+    outbox_id bigint DEFAULT nextval('postrider.outbox_id_seq'::regclass) NOT NULL,
+    xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    topic_id bigint NOT NULL,
+    kind smallint NOT NULL,
+    key bytea,
+    value bytea,
+    header_names text[],
+    header_values bytea[],
+    published_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+CREATE TABLE postrider.outbox_5 (
+    place smallint NOT NULL,
+    outbox_id bigint DEFAULT nextval('postrider.outbox_id_seq'::regclass) NOT NULL,
+    xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    topic_id bigint NOT NULL,
+    kind smallint NOT NULL,
+    key bytea,
+    value bytea,
+    header_names text[],
+    header_values bytea[],
+    published_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+CREATE TABLE postrider.outbox_cursors (
+    shard smallint NOT NULL,
+    n bigint NOT NULL,
+    seen pg_snapshot NOT NULL,
+    until pg_snapshot,
+    after_id bigint NOT NULL,
+    last_id bigint NOT NULL
+);
+
 CREATE TABLE postrider.partition_lows (
     partition_id bigint NOT NULL,
     low_offset bigint NOT NULL
-);
-
-CREATE TABLE postrider.partitions (
-    partition_id bigint NOT NULL,
-    tenant_id bigint NOT NULL,
-    owner_id bigint NOT NULL,
-    index integer NOT NULL,
-    lane smallint DEFAULT 0 NOT NULL,
-    retention_class smallint NOT NULL,
-    deleted_at timestamp with time zone
-);
+)
+WITH (autovacuum_vacuum_scale_factor='0.05', autovacuum_vacuum_threshold='5000', autovacuum_vacuum_insert_threshold='-1');
 
 ALTER TABLE postrider.partitions ALTER COLUMN partition_id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME postrider.partitions_partition_id_seq
@@ -1106,8 +2120,10 @@ CREATE TABLE postrider.producer_marks (
     sequence bigint NOT NULL,
     body_hash bytea NOT NULL,
     results bigint[] NOT NULL,
-    made_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
-);
+    made_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    layout bytea NOT NULL
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='20000', autovacuum_vacuum_insert_threshold='-1', vacuum_truncate=off);
 
 CREATE TABLE postrider.retention_classes (
     retention_class smallint NOT NULL,
@@ -1148,27 +2164,6 @@ ALTER TABLE postrider.tenants ALTER COLUMN tenant_id ADD GENERATED BY DEFAULT AS
     CACHE 1
 );
 
-CREATE TABLE postrider.topics (
-    topic_id bigint DEFAULT nextval('postrider.owner_id_seq'::regclass) NOT NULL,
-    tenant_id bigint NOT NULL,
-    name text NOT NULL COLLATE pg_catalog."C",
-    partition_count integer NOT NULL,
-    retention_ms bigint,
-    retention_bytes bigint,
-    durability text NOT NULL,
-    compression text NOT NULL,
-    max_message_bytes integer NOT NULL,
-    keyless text NOT NULL,
-    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
-    CONSTRAINT topics_compression_check CHECK ((compression = ANY (ARRAY['none'::text, 'lz4'::text, 'zstd'::text]))),
-    CONSTRAINT topics_durability_check CHECK ((durability = ANY (ARRAY['local'::text, 'replicated'::text]))),
-    CONSTRAINT topics_keyless_check CHECK ((keyless = ANY (ARRAY['sticky'::text, 'round_robin'::text]))),
-    CONSTRAINT topics_max_message_bytes_check CHECK ((max_message_bytes > 0)),
-    CONSTRAINT topics_partition_count_check CHECK ((partition_count > 0)),
-    CONSTRAINT topics_retention_bytes_check CHECK ((retention_bytes > 0)),
-    CONSTRAINT topics_retention_ms_check CHECK ((retention_ms > 0))
-);
-
 CREATE TABLE postrider.wake_slots (
     slot bigint NOT NULL,
     node_id bigint NOT NULL,
@@ -1190,6 +2185,18 @@ CREATE TABLE postrider.wakes (
     partition_ids bigint[] NOT NULL
 )
 WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='20000', autovacuum_vacuum_insert_threshold='-1', vacuum_truncate=off);
+
+ALTER TABLE ONLY postrider.outbox ATTACH PARTITION postrider.outbox_0 FOR VALUES IN ('0');
+
+ALTER TABLE ONLY postrider.outbox ATTACH PARTITION postrider.outbox_1 FOR VALUES IN ('1');
+
+ALTER TABLE ONLY postrider.outbox ATTACH PARTITION postrider.outbox_2 FOR VALUES IN ('2');
+
+ALTER TABLE ONLY postrider.outbox ATTACH PARTITION postrider.outbox_3 FOR VALUES IN ('3');
+
+ALTER TABLE ONLY postrider.outbox ATTACH PARTITION postrider.outbox_4 FOR VALUES IN ('4');
+
+ALTER TABLE ONLY postrider.outbox ATTACH PARTITION postrider.outbox_5 FOR VALUES IN ('5');
 
 ALTER TABLE ONLY postrider.assignments
     ADD CONSTRAINT assignments_pkey PRIMARY KEY (group_id, partition_id);
@@ -1216,7 +2223,7 @@ ALTER TABLE ONLY postrider.groups
     ADD CONSTRAINT groups_tenant_id_name_key UNIQUE (tenant_id, name);
 
 ALTER TABLE ONLY postrider.idempotency_keys
-    ADD CONSTRAINT idempotency_keys_pkey PRIMARY KEY (tenant_id, idempotency_key);
+    ADD CONSTRAINT idempotency_keys_pkey PRIMARY KEY (tenant_id, scope, idempotency_key);
 
 ALTER TABLE ONLY postrider.installed_functions
     ADD CONSTRAINT installed_functions_pkey PRIMARY KEY (only_row);
@@ -1232,6 +2239,9 @@ ALTER TABLE ONLY postrider.node_keys
 
 ALTER TABLE ONLY postrider.nodes
     ADD CONSTRAINT nodes_pkey PRIMARY KEY (node_id);
+
+ALTER TABLE ONLY postrider.outbox_cursors
+    ADD CONSTRAINT outbox_cursors_pkey PRIMARY KEY (shard, n);
 
 ALTER TABLE ONLY postrider.partition_lows
     ADD CONSTRAINT partition_lows_pkey PRIMARY KEY (partition_id, low_offset);
@@ -1285,7 +2295,61 @@ CREATE INDEX assignments_revoke_deadline_idx ON postrider.assignments USING btre
 
 CREATE INDEX buckets_retention_class_state_idx ON postrider.buckets USING btree (retention_class, state, bucket_id);
 
+CREATE INDEX outbox_outbox_id_idx ON ONLY postrider.outbox USING btree (outbox_id);
+
+CREATE INDEX outbox_0_outbox_id_idx ON postrider.outbox_0 USING btree (outbox_id);
+
+CREATE INDEX outbox_xid_idx ON ONLY postrider.outbox USING btree (xid, outbox_id);
+
+CREATE INDEX outbox_0_xid_outbox_id_idx ON postrider.outbox_0 USING btree (xid, outbox_id);
+
+CREATE INDEX outbox_1_outbox_id_idx ON postrider.outbox_1 USING btree (outbox_id);
+
+CREATE INDEX outbox_1_xid_outbox_id_idx ON postrider.outbox_1 USING btree (xid, outbox_id);
+
+CREATE INDEX outbox_2_outbox_id_idx ON postrider.outbox_2 USING btree (outbox_id);
+
+CREATE INDEX outbox_2_xid_outbox_id_idx ON postrider.outbox_2 USING btree (xid, outbox_id);
+
+CREATE INDEX outbox_3_outbox_id_idx ON postrider.outbox_3 USING btree (outbox_id);
+
+CREATE INDEX outbox_3_xid_outbox_id_idx ON postrider.outbox_3 USING btree (xid, outbox_id);
+
+CREATE INDEX outbox_4_outbox_id_idx ON postrider.outbox_4 USING btree (outbox_id);
+
+CREATE INDEX outbox_4_xid_outbox_id_idx ON postrider.outbox_4 USING btree (xid, outbox_id);
+
+CREATE INDEX outbox_5_outbox_id_idx ON postrider.outbox_5 USING btree (outbox_id);
+
+CREATE INDEX outbox_5_xid_outbox_id_idx ON postrider.outbox_5 USING btree (xid, outbox_id);
+
+CREATE INDEX partitions_deleted_idx ON postrider.partitions USING btree (partition_id) WHERE (deleted_at IS NOT NULL);
+
 CREATE INDEX segments_bucket_id_idx ON postrider.segments USING btree (bucket_id);
+
+ALTER INDEX postrider.outbox_outbox_id_idx ATTACH PARTITION postrider.outbox_0_outbox_id_idx;
+
+ALTER INDEX postrider.outbox_xid_idx ATTACH PARTITION postrider.outbox_0_xid_outbox_id_idx;
+
+ALTER INDEX postrider.outbox_outbox_id_idx ATTACH PARTITION postrider.outbox_1_outbox_id_idx;
+
+ALTER INDEX postrider.outbox_xid_idx ATTACH PARTITION postrider.outbox_1_xid_outbox_id_idx;
+
+ALTER INDEX postrider.outbox_outbox_id_idx ATTACH PARTITION postrider.outbox_2_outbox_id_idx;
+
+ALTER INDEX postrider.outbox_xid_idx ATTACH PARTITION postrider.outbox_2_xid_outbox_id_idx;
+
+ALTER INDEX postrider.outbox_outbox_id_idx ATTACH PARTITION postrider.outbox_3_outbox_id_idx;
+
+ALTER INDEX postrider.outbox_xid_idx ATTACH PARTITION postrider.outbox_3_xid_outbox_id_idx;
+
+ALTER INDEX postrider.outbox_outbox_id_idx ATTACH PARTITION postrider.outbox_4_outbox_id_idx;
+
+ALTER INDEX postrider.outbox_xid_idx ATTACH PARTITION postrider.outbox_4_xid_outbox_id_idx;
+
+ALTER INDEX postrider.outbox_outbox_id_idx ATTACH PARTITION postrider.outbox_5_outbox_id_idx;
+
+ALTER INDEX postrider.outbox_xid_idx ATTACH PARTITION postrider.outbox_5_xid_outbox_id_idx;
 
 ALTER TABLE ONLY postrider.groups
     ADD CONSTRAINT groups_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES postrider.tenants(tenant_id);

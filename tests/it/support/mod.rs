@@ -6,6 +6,7 @@ mod database;
 pub mod group;
 mod load;
 mod node;
+mod pair;
 mod process;
 mod server;
 
@@ -16,6 +17,7 @@ pub use database::TestDatabase;
 pub use group::Member;
 pub use load::Load;
 pub use node::Node;
+pub use pair::Pair;
 pub use process::Process;
 pub use server::OwnServer;
 

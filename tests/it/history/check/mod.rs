@@ -3,6 +3,7 @@
 mod batches;
 mod end;
 mod groups;
+mod once;
 mod order;
 mod pages;
 
@@ -40,6 +41,7 @@ pub fn check(history: &History) -> Vec<Violation> {
     let spans = batches::spans(&index);
     batches::check(&index, &spans, &mut found);
     order::check(&index, &spans, &mut found);
+    once::check(&index, &mut found);
     groups::check(&index, &mut found);
     found.violations
 }

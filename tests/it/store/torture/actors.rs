@@ -237,6 +237,8 @@ async fn flush(
         partitions: &ids,
         counts: &counts,
         records: &records,
+        expects: None,
+        claims: None,
         slot: own.slot,
         wake: own.wake,
     };
