@@ -16,6 +16,7 @@ pub struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
     filled: usize,
+    body: Range<usize>,
 }
 
 /// What a server answered; the body lies in the connection's buffer until the next request.
@@ -51,7 +52,7 @@ impl Connection {
     pub async fn open(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, buffer: vec![0; 4_096], filled: 0 })
+        Ok(Self { stream, buffer: vec![0; 4_096], filled: 0, body: 0..0 })
     }
 
     /// Sends `request`, which is a whole HTTP/1.1 request, and reads its answer. The caller sets
@@ -69,7 +70,13 @@ impl Connection {
             Framing::Sized(length) => self.sized(head.end, length).await?,
             Framing::Chunked => self.chunked(head.end).await?,
         };
-        Ok(Answer { status: head.status, body: &self.buffer[body] })
+        self.body = body;
+        Ok(Answer { status: head.status, body: self.body() })
+    }
+
+    /// The body of the last answer.
+    pub fn body(&self) -> &[u8] {
+        &self.buffer[self.body.clone()]
     }
 
     async fn fill(&mut self) -> io::Result<()> {

@@ -6,12 +6,15 @@ use std::{collections::BTreeMap, fmt::Write as _, net::SocketAddr, time::Duratio
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{client::Connection, payload};
 
 /// Longer than any poll waits.
 const ANSWER: Duration = Duration::from_secs(60);
+/// A request that is refused with 503, as when too many members join at once, is sent again.
+const TRIES: usize = 30;
+const PAUSE: Duration = Duration::from_millis(500);
 
 #[derive(Deserialize)]
 struct Joined {
@@ -125,12 +128,8 @@ impl Member {
         commits: &[(u32, u64)],
     ) -> Result<u64> {
         let request = payload::post(self.address, &self.path, &self.body(max, wait, commits));
-        let exchange = timeout(ANSWER, self.connection.exchange(&request));
-        let answer = exchange.await.context("no answer to a poll")??;
-        if answer.status != 200 {
-            bail!("a poll: {} {}", answer.status, String::from_utf8_lossy(answer.body));
-        }
-        let polled: Polled<'_> = serde_json::from_slice(answer.body).context("an odd answer")?;
+        let answer = answered(&mut self.connection, &request).await.context("a poll")?;
+        let polled: Polled<'_> = serde_json::from_slice(answer).context("an odd answer")?;
         if let Some(error) = polled.commit_errors.first() {
             bail!("a commit was refused: {error}");
         }
@@ -180,5 +179,23 @@ impl Member {
         }
         body.push_str("]}");
         body
+    }
+}
+
+/// The body of an answer that says yes.
+async fn answered<'c>(connection: &'c mut Connection, request: &[u8]) -> Result<&'c [u8]> {
+    let mut tries = 1;
+    loop {
+        let exchange = timeout(ANSWER, connection.exchange(request));
+        let (status, body) = match exchange.await.context("no answer")?? {
+            // Copied, since the buffer is the next try's as well.
+            answer if !answer.is_success() => (answer.status, answer.body.to_vec()),
+            _ => return Ok(connection.body()),
+        };
+        if status != 503 || tries == TRIES {
+            bail!("{status} {}", String::from_utf8_lossy(&body));
+        }
+        tries += 1;
+        sleep(PAUSE).await;
     }
 }

@@ -124,6 +124,7 @@ fn begin(address: SocketAddr, shared: &Arc<Shared>) -> Result<Members> {
 
 async fn member(address: SocketAddr, number: usize, shared: Arc<Shared>) {
     if let Err(error) = live(address, number, &shared).await
+        && !shared.stop.load(Ordering::Relaxed)
         && !shared.failed.swap(true, Ordering::Relaxed)
     {
         eprintln!("      member {number}: {error:#}");

@@ -123,9 +123,8 @@ impl Group<'_> {
         loop {
             // Those that died are not among what is told here.
             while let Some(ended) = self.members.try_join_next() {
-                match ended {
-                    Ok(Err(error)) => return Err(error),
-                    Ok(Ok(())) | Err(_) => {}
+                if let Ok(Err(error)) = ended {
+                    return Err(error);
                 }
             }
             if let Some(epochs) = whole(&unlocked(&self.owned), self.living.len()) {
