@@ -11,9 +11,12 @@ mod outbox;
 mod retention;
 mod wakes;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, MissedTickBehavior, interval, timeout},
+};
 use tracing::warn;
 
 pub use buckets::prepare as prepare_buckets;
@@ -88,6 +91,7 @@ const TAKE_EVERY: Duration = Duration::from_millis(900);
 
 /// Starts every duty. They end when the node stops.
 pub fn start(log: &Log, lifecycle: &Lifecycle) {
+    let turn = Arc::new(Semaphore::new(1));
     let shards = (0..store::outbox::SHARDS).map(Duty::Outbox);
     let duties = [
         Duty::Buckets,
@@ -99,13 +103,13 @@ pub fn start(log: &Log, lifecycle: &Lifecycle) {
         Duty::Freeze,
     ];
     for duty in duties.into_iter().chain(shards) {
-        lifecycle.spawn(keep(duty, log.clone(), lifecycle.clone()));
+        lifecycle.spawn(keep(duty, log.clone(), lifecycle.clone(), Arc::clone(&turn)));
     }
     lifecycle.spawn(node::run(log.clone(), lifecycle.clone()));
 }
 
 /// Runs a duty whenever this node holds its lock.
-async fn keep(duty: Duty, log: Log, lifecycle: Lifecycle) {
+async fn keep(duty: Duty, log: Log, lifecycle: Lifecycle, turn: Arc<Semaphore>) {
     let mut ticks = interval(duty.interval());
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut held: Option<Session> = None;
@@ -129,7 +133,7 @@ async fn keep(duty: Duty, log: Log, lifecycle: Lifecycle) {
                     return Ok(());
                 }
                 tried_at = Some(Instant::now());
-                held = take(duty, log.database()).await?;
+                held = take(duty, log.database(), &turn).await?;
                 memory = Memory::default();
             }
             let Some(session) = held.as_mut() else { return Ok(()) };
@@ -170,7 +174,14 @@ async fn keep(duty: Duty, log: Log, lifecycle: Lifecycle) {
     }
 }
 
-async fn take(duty: Duty, database: &Database) -> Result<Option<Session>, StoreError> {
+async fn take(
+    duty: Duty,
+    database: &Database,
+    turn: &Semaphore,
+) -> Result<Option<Session>, StoreError> {
+    // One at a time: a node that starts would else open as many sessions at once as it has
+    // duties, and connecting is what a busy server is slowest at.
+    let _turn = turn.acquire().await;
     let key = lock::DUTY + duty.number();
     // Most nodes find most locks taken each time: that must not cost a new session.
     if store::lock::is_held(&mut *database.acquire().await?, key).await? {
