@@ -142,10 +142,10 @@ fn deploy_topology_runs_the_readmes_lines_and_outlives_a_node() {
 }
 
 /// A call as clients make it: what says that nothing happened and that it may be sent again is
-/// sent again, a few times.
+/// sent again, a few times, each time later: a node that starts says 503 until it is ready.
 async fn retried(client: &Client, method: Method, path: &str, body: &serde_json::Value) -> Answer {
     let mut last = None;
-    for _ in 0..4 {
+    for nth in 0..6 {
         let request = client.request(method.clone(), path).json(body);
         last = client.try_send(request).await;
         if let Some(answer) =
@@ -153,7 +153,7 @@ async fn retried(client: &Client, method: Method, path: &str, body: &serde_json:
         {
             return answer;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(std::time::Duration::from_millis(50 << nth)).await;
     }
     panic!("{method} {path} is not answered: {last:?}");
 }
