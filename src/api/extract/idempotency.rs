@@ -1,7 +1,8 @@
 //! `Idempotency-Key`: a request that is carried out once, however often it is sent.
 
 use axum::{
-    http::{HeaderMap, HeaderName, HeaderValue},
+    extract::FromRequestParts,
+    http::{HeaderMap, HeaderName, HeaderValue, request::Parts},
     response::Response,
 };
 use sha2::{Digest, Sha256};
@@ -85,6 +86,22 @@ impl IdempotencyKey {
     /// of what the request is about, so that a topic that is made again has its own keys.
     pub fn claim(&self, tenant: TenantId, scope: String) -> RequestKey {
         RequestKey { tenant, scope, key: self.key.clone() }
+    }
+}
+
+/// That a request has no `Idempotency-Key`: its route does not replay answers yet, and a header
+/// that promises it is refused rather than overlooked.
+#[derive(Debug)]
+pub struct NoIdempotencyKey;
+
+impl<S: Send + Sync> FromRequestParts<S> for NoIdempotencyKey {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
+        if IdempotencyKey::is_in(&parts.headers) {
+            return Err(Problem::not_yet_supported("an Idempotency-Key on this route"));
+        }
+        Ok(Self)
     }
 }
 

@@ -181,3 +181,23 @@ async fn a_seek_goes_nowhere_that_cannot_be_read() {
     assert_eq!(group["partitions"][0]["committed_offset"], 0, "nothing moved");
     node.stop().await.expect("stops");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idempotency_key_is_refused_rather_than_overlooked() {
+    let (_database, node, client) = one().await;
+    client.put_topic("orders", json!({"partitions": 1})).await;
+    Member::join(&client, "g", orders()).await;
+    for (path, body) in [
+        ("members", orders()),
+        ("offsets", json!({"offsets": []})),
+        ("seek", json!({"to": "earliest"})),
+        ("pause", json!({})),
+        ("resume", json!({})),
+    ] {
+        let request = client.request(Method::POST, &format!("/v1/groups/g/{path}"));
+        let request = request.header("idempotency-key", "once").json(&body);
+        client.send(request).await.problem(422, "not_yet_supported", "none");
+    }
+    assert_eq!(client.get("/v1/groups/g").await.ok()["state"], "stable");
+    node.stop().await.expect("stops");
+}

@@ -9,7 +9,7 @@ use crate::{
     api::{
         AppState,
         error::{Problem, ProblemBody},
-        extract::{PathParams, QueryParams},
+        extract::{NoIdempotencyKey, PathParams, QueryParams},
         http::topics::{ListPage, ListParams, name},
     },
     auth::Principal,
@@ -245,6 +245,7 @@ pub async fn delete_group(
             body = ProblemBody, content_type = "application/problem+json")))]
 pub async fn pause_group(
     principal: Principal,
+    _: NoIdempotencyKey,
     State(state): State<AppState>,
     PathParams(group): PathParams<String>,
 ) -> Result<StatusCode, Problem> {
@@ -260,6 +261,7 @@ pub async fn pause_group(
             body = ProblemBody, content_type = "application/problem+json")))]
 pub async fn resume_group(
     principal: Principal,
+    _: NoIdempotencyKey,
     State(state): State<AppState>,
     PathParams(group): PathParams<String>,
 ) -> Result<StatusCode, Problem> {

@@ -11,7 +11,7 @@ use crate::{
     api::{
         AppState,
         error::{Problem, ProblemBody},
-        extract::{JsonBody, PathParams},
+        extract::{JsonBody, NoIdempotencyKey, PathParams},
         http::topics::name,
     },
     auth::{Principal, random_id},
@@ -98,6 +98,7 @@ pub struct JoinOut {
             body = ProblemBody, content_type = "application/problem+json")))]
 pub async fn join_group(
     principal: Principal,
+    _: NoIdempotencyKey,
     State(state): State<AppState>,
     PathParams(group): PathParams<String>,
     JsonBody(body): JsonBody<JoinIn>,

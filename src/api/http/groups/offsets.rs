@@ -9,7 +9,7 @@ use crate::{
     api::{
         AppState,
         error::{ErrorCode, Problem, ProblemBody},
-        extract::{JsonBody, PathParams},
+        extract::{JsonBody, NoIdempotencyKey, PathParams},
     },
     auth::Principal,
     model::{GroupId, Name, PartitionId, limits},
@@ -89,6 +89,7 @@ pub struct OffsetsOut {
             body = ProblemBody, content_type = "application/problem+json")))]
 pub async fn commit_offsets(
     principal: Principal,
+    _: NoIdempotencyKey,
     State(state): State<AppState>,
     PathParams(group): PathParams<String>,
     JsonBody(body): JsonBody<OffsetsIn>,

@@ -9,7 +9,7 @@ use crate::{
     api::{
         AppState,
         error::{ErrorCode, Problem, ProblemBody},
-        extract::{JsonBody, PathParams},
+        extract::{JsonBody, NoIdempotencyKey, PathParams},
     },
     auth::Principal,
     log::Position,
@@ -116,6 +116,7 @@ pub struct SeekOut {
             body = ProblemBody, content_type = "application/problem+json")))]
 pub async fn seek_group(
     principal: Principal,
+    _: NoIdempotencyKey,
     State(state): State<AppState>,
     PathParams(group): PathParams<String>,
     JsonBody(body): JsonBody<SeekIn>,
