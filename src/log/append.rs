@@ -179,13 +179,9 @@ impl Appender {
     }
 
     /// What stands of a claim that was met by the last append. Where acknowledgements wait for a
-    /// standby, `covered` makes this one wait too: whoever wrote the claim may not have waited.
-    pub async fn standing(
-        &mut self,
-        key: &ClaimKey,
-        covered: bool,
-    ) -> Result<Option<Standing>, StoreError> {
-        let asked = timeout(STANDING_MAX, self.try_standing(key, covered)).await;
+    /// standby, this one waits too: whoever wrote the claim may not have waited.
+    pub async fn standing(&mut self, key: &ClaimKey) -> Result<Option<Standing>, StoreError> {
+        let asked = timeout(STANDING_MAX, self.try_standing(key)).await;
         let asked = asked.unwrap_or_else(|_| Err(StoreError::Lost("no answer".to_owned())));
         if asked.as_ref().is_err_and(StoreError::ends_session) {
             self.forget_session();
@@ -193,16 +189,12 @@ impl Appender {
         asked
     }
 
-    async fn try_standing(
-        &mut self,
-        key: &ClaimKey,
-        covered: bool,
-    ) -> Result<Option<Standing>, StoreError> {
+    async fn try_standing(&mut self, key: &ClaimKey) -> Result<Option<Standing>, StoreError> {
         self.try_prepare().await?;
         let lost = || StoreError::Unreachable("no session".to_owned());
         let session = self.session.as_mut().ok_or_else(lost)?;
         let standing = store::claims::find(session, key).await?;
-        if covered && standing.is_some() {
+        if self.durability == Durability::Replicated && standing.is_some() {
             let confirmed = self.log.confirm_replicated().await;
             confirmed.map_err(|error| StoreError::Unreachable(error.to_string()))?;
         }

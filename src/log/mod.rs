@@ -171,20 +171,19 @@ impl Log {
 
     /// Makes readers of these partitions look again.
     pub fn wake(&self, ids: impl IntoIterator<Item = PartitionId>) {
-        for id in ids {
-            let partition = self.lock().partitions.get(&id).cloned();
-            if let Some(partition) = partition {
-                partition.signal();
-            }
-        }
+        self.each_known(ids, Partition::signal);
     }
 
     /// Makes readers of these partitions look again, in the database: low watermarks have moved.
     fn lows_moved(&self, ids: impl IntoIterator<Item = PartitionId>) {
+        self.each_known(ids, Partition::low_moved);
+    }
+
+    fn each_known(&self, ids: impl IntoIterator<Item = PartitionId>, act: impl Fn(&Partition)) {
         for id in ids {
             let partition = self.lock().partitions.get(&id).cloned();
             if let Some(partition) = partition {
-                partition.low_moved();
+                act(&partition);
             }
         }
     }

@@ -70,25 +70,16 @@ impl Log {
             // Another one when the log has another incarnation.
             let partition = self.partition(id);
             let watch = partition.watch();
-            let moves = partition.low_moves();
-            let remembered = watch.remembered().filter(|seen| may_rest && seen.high == from);
-            let page = match remembered {
-                Some(watermarks) => Page { batches: Vec::new(), watermarks },
-                None => {
-                    let low = low.filter(|low: &Low| self.still_counts(low, moves, begun));
-                    self.look(&partition, request, low.map(|low| low.offset), &watch).await?
-                }
-            };
-            let is_read = remembered.is_none();
-            low = Some(Low { offset: page.watermarks.low, moves, is_read });
+            let (page, seen) =
+                self.peek(&partition, request, &watch, may_rest, (begun, low)).await?;
+            low = Some(seen);
             if !page.batches.is_empty() || wait.is_zero() || self.shared.lifecycle.is_draining() {
                 return Ok((from, page));
             }
             if self.rest(watch, begun + wait).await {
                 continue;
             }
-            let looked = *self.shared.looked.borrow();
-            if remembered.is_none() || looked.is_some_and(|looked| looked >= begun) {
+            if seen.is_read || self.looked_since(begun) {
                 return Ok((from, page));
             }
             // Other nodes' wakes cannot be read at the moment: the database is asked itself.
@@ -99,12 +90,11 @@ impl Log {
     /// Whether a low watermark may be told again, or has to be read: it must be of a moment not
     /// before the read began, or another node may have told a higher one by then.
     fn still_counts(&self, low: &Low, moves: u64, begun: Instant) -> bool {
-        let looked = *self.shared.looked.borrow();
-        low.moves == moves && (low.is_read || looked.is_some_and(|looked| looked >= begun))
+        low.moves == moves && (low.is_read || self.looked_since(begun))
     }
 
-    /// One look at a partition for a reader that waits for several: what lies at `request`, or at
-    /// the end nothing. `watch` was taken before. A reader that `rests` is not told by the database
+    /// One look at a partition for a reader that may wait: what lies at `request`, or at the end
+    /// nothing. `watch` was taken before. A reader that `rests` is not told by the database
     /// but by the watermark that was last read, while nothing was signalled; before it says that
     /// there is nothing, [`Log::looked_since`] must hold. One that waited since `begun` brings the
     /// low watermark of its last look, and may be answered from the tail cache.

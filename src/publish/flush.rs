@@ -17,10 +17,7 @@ use crate::{
         Log, LogBatch,
         append::{Append, AppendError, Appended, Appender},
     },
-    model::{
-        Clock, PartitionId, limits,
-        topic::{Compression, Durability},
-    },
+    model::{Clock, PartitionId, limits, topic::Compression},
     record::BatchBuilder,
     store::{claims::Claims, error::Refusal},
     telemetry::metrics::LOG,
@@ -37,7 +34,6 @@ pub(super) struct Flusher {
     log: Log,
     clock: Clock,
     appender: Appender,
-    durability: Durability,
 }
 
 /// A part's place in a flush. Sorted, the messages of a partition lie in the order in which their
@@ -53,7 +49,7 @@ struct Place {
 impl Flusher {
     pub(super) fn new(slot: Arc<Slot>, log: Log, clock: Clock, lane: Lane) -> Self {
         let appender = Appender::new(log.clone(), lane.class, lane.durability);
-        Self { slot, log, clock, appender, durability: lane.durability }
+        Self { slot, log, clock, appender }
     }
 
     /// Flushes until the node stops, and then what still waits.
@@ -96,7 +92,7 @@ impl Flusher {
                 Err(AppendError::InTheWay(in_the_way)) => {
                     rounds += 1;
                     let is_last = rounds >= REFUSALS_MAX;
-                    let appender = (&mut self.appender, self.durability, is_last);
+                    let appender = (&mut self.appender, is_last);
                     requests = refused::answer(requests, &claimants, &in_the_way, appender).await;
                 }
                 Err(AppendError::Reincarnated) => {

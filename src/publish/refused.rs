@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     log::append::Appender,
-    model::{PartitionId, topic::Durability},
+    model::PartitionId,
     store::{
         append::Outcome,
         claims::{ClaimKey, Standing},
@@ -20,7 +20,7 @@ pub(super) async fn answer(
     requests: Vec<Pending>,
     claimants: &[u32],
     in_the_way: &[(PartitionId, Outcome)],
-    (appender, durability, is_last): (&mut Appender, Durability, bool),
+    (appender, is_last): (&mut Appender, bool),
 ) -> Vec<Pending> {
     let mut requests = Pendings::from(requests);
     let mut is_reached = true;
@@ -40,7 +40,7 @@ pub(super) async fn answer(
             pending.answer(Err(PublishError::Unavailable));
             continue;
         }
-        match repeated(&pending, appender, durability).await {
+        match repeated(&pending, appender).await {
             Some(result) => {
                 is_reached = result != Err(PublishError::Unavailable);
                 pending.answer(result);
@@ -64,11 +64,9 @@ pub(super) async fn answer(
 async fn repeated(
     pending: &Pending,
     appender: &mut Appender,
-    durability: Durability,
 ) -> Option<Result<Acked, PublishError>> {
     let claim = pending.claim()?;
-    let covered = durability == Durability::Replicated;
-    let standing = match appender.standing(&claim.key, covered).await {
+    let standing = match appender.standing(&claim.key).await {
         Ok(standing) => standing?,
         // An earlier one may have been appended; this one was not.
         Err(_) => return Some(Err(PublishError::Unavailable)),
