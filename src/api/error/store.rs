@@ -1,7 +1,10 @@
-//! What a failed statement is on the wire.
+//! What a failed statement, and a failed read of the log, is on the wire.
 
 use super::{ErrorCode, Problem};
-use crate::store::{StoreError, error::Refusal};
+use crate::{
+    log::ReadError,
+    store::{StoreError, error::Refusal, read::Watermarks},
+};
 
 impl Problem {
     /// What a failed statement is on the wire. It is logged here, once; clients read no more than
@@ -43,6 +46,24 @@ impl Problem {
             }
             StoreError::Unreachable(_) | StoreError::Refused { .. } | StoreError::Shape(_) => {
                 Self::of_store(error)
+            }
+        }
+    }
+    /// What a failed read of the log is on the wire. `of` names whose it was for the node's log,
+    /// `gone` is the answer where the partition is there no more.
+    pub fn of_log(error: ReadError, of: &str, gone: impl FnOnce() -> Self) -> Self {
+        match error {
+            ReadError::Gone => gone(),
+            ReadError::OutOfRange(Watermarks { low, high }) => Self::new(
+                ErrorCode::OffsetOutOfRange,
+                format!("offsets {low} to {high} can be read from"),
+            )
+            .fact("low_watermark", low)
+            .fact("high_watermark", high),
+            ReadError::Store(error) => Self::of_read(&error),
+            ReadError::Unsettled(_) | ReadError::Unfinished => {
+                tracing::error!(of, %error, "a read failed");
+                Self::new(ErrorCode::Internal, "the read failed")
             }
         }
     }

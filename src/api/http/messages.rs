@@ -25,7 +25,6 @@ use crate::{
     auth::Principal,
     log::{Page, Position, ReadError},
     model::{Name, TenantId, clock::parse_rfc3339_ms, duration, limits},
-    store::read::Watermarks,
 };
 
 /// How often a topic is looked up anew for one read.
@@ -154,27 +153,10 @@ async fn poll(
                 state.catalog.forget(tenant, name);
                 fresh = true;
             }
-            Err(error) => return Err(read_problem(error, name)),
+            Err(error) => return Err(Problem::of_log(error, name.as_str(), || gone(name))),
         }
     }
     Err(gone(name))
-}
-
-fn read_problem(error: ReadError, name: &Name) -> Problem {
-    match error {
-        ReadError::Gone => gone(name),
-        ReadError::OutOfRange(Watermarks { low, high }) => Problem::new(
-            ErrorCode::OffsetOutOfRange,
-            format!("offsets {low} to {high} can be read from"),
-        )
-        .fact("low_watermark", low)
-        .fact("high_watermark", high),
-        ReadError::Store(error) => Problem::of_read(&error),
-        ReadError::Unsettled(_) | ReadError::Unfinished => {
-            tracing::error!(topic = %name, %error, "a read failed");
-            Problem::new(ErrorCode::Internal, "the read failed")
-        }
-    }
 }
 
 fn position(from: &str) -> Result<Position, Problem> {

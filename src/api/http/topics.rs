@@ -108,6 +108,25 @@ pub(super) struct ListPage {
     pub(super) size: u32,
 }
 
+impl ListPage {
+    /// How many to look for: one more than the page tells whether there is another.
+    pub(super) fn wanted(&self) -> u32 {
+        self.size + 1
+    }
+
+    /// The page's part of what was found, and the token of the next one.
+    pub(super) fn cut<T>(
+        &self,
+        mut found: Vec<T>,
+        name: impl Fn(&T) -> String,
+    ) -> (Vec<T>, Option<String>) {
+        let more = found.len() > self.size as usize;
+        found.truncate(self.size as usize);
+        let next = found.last().filter(|_| more).map(name);
+        (found, next)
+    }
+}
+
 impl ListParams {
     pub(super) fn page(self) -> Result<ListPage, Problem> {
         let size = self.page_size.unwrap_or(limits::PAGE_SIZE_DEFAULT);
@@ -307,16 +326,14 @@ pub async fn list_topics(
     State(state): State<AppState>,
     QueryParams(params): QueryParams<ListParams>,
 ) -> Result<Json<TopicList>, Problem> {
-    let ListPage { prefix, after, size } = params.page()?;
-    // One more than the page tells whether there is another.
-    let listed = state.catalog.list(principal.tenant, &prefix, &after, size + 1).await;
-    let mut topics = listed.map_err(|error| match error {
+    let page = params.page()?;
+    let (prefix, after) = (&page.prefix, &page.after);
+    let listed = state.catalog.list(principal.tenant, prefix, after, page.wanted()).await;
+    let topics = listed.map_err(|error| match error {
         CatalogError::Store(error) => Problem::of_read(&error),
         other => Problem::new(ErrorCode::Internal, other.to_string()),
     })?;
-    let more = topics.len() > size as usize;
-    topics.truncate(size as usize);
-    let last = topics.last().map(|topic| topic.name.to_string());
+    let (topics, next_page_token) = page.cut(topics, |topic| topic.name.to_string());
     let items = topics.iter().map(TopicOut::from).collect();
-    Ok(Json(TopicList { items, next_page_token: last.filter(|_| more) }))
+    Ok(Json(TopicList { items, next_page_token }))
 }

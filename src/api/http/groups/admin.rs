@@ -10,7 +10,7 @@ use crate::{
         AppState,
         error::{Problem, ProblemBody},
         extract::{NoIdempotencyKey, PathParams, QueryParams},
-        http::topics::{ListPage, ListParams, name},
+        http::topics::{ListParams, name},
     },
     auth::Principal,
     deliver::groups::admin::Described,
@@ -202,15 +202,13 @@ pub async fn list_groups(
     State(state): State<AppState>,
     QueryParams(params): QueryParams<ListParams>,
 ) -> Result<Json<GroupList>, Problem> {
-    let ListPage { prefix, after, size } = params.page()?;
-    // One more than the page tells whether there is another.
-    let listed = state.groups.list(principal.tenant, &prefix, &after, size + 1).await;
-    let mut groups = listed.map_err(|error| poll_problem(error, ""))?;
-    let more = groups.len() > size as usize;
-    groups.truncate(size as usize);
-    let last = groups.last().map(|group| group.name.clone());
+    let page = params.page()?;
+    let (prefix, after) = (&page.prefix, &page.after);
+    let listed = state.groups.list(principal.tenant, prefix, after, page.wanted()).await;
+    let groups = listed.map_err(|error| poll_problem(error, ""))?;
+    let (groups, next_page_token) = page.cut(groups, |group| group.name.clone());
     let items = groups.iter().map(GroupSummaryOut::from).collect();
-    Ok(Json(GroupList { items, next_page_token: last.filter(|_| more) }))
+    Ok(Json(GroupList { items, next_page_token }))
 }
 
 /// Delete a group

@@ -14,9 +14,7 @@ use crate::{
     },
     auth::Principal,
     deliver::groups::GroupError,
-    log::ReadError,
     model::{GroupId, Name},
-    store::read::Watermarks,
 };
 
 fn invalid(pointer: &str, detail: impl Into<String>) -> Problem {
@@ -50,7 +48,9 @@ fn change_problem(error: GroupError, group: &str) -> Problem {
         GroupError::Superseded => {
             Problem::new(ErrorCode::ConcurrentPoll, "another poll of this member came")
         }
-        GroupError::Read(error) => read_problem(error, group),
+        GroupError::Read(error) => Problem::of_log(error, group, || {
+            Problem::new(ErrorCode::NotFound, "the topic is being deleted")
+        }),
         GroupError::Store(error) => Problem::of_store(&error),
         GroupError::Unfinished => Problem::new(ErrorCode::Internal, "the change was cut short"),
     }
@@ -61,23 +61,6 @@ fn poll_problem(error: GroupError, group: &str) -> Problem {
     match error {
         GroupError::Store(error) => Problem::of_read(&error),
         other => change_problem(other, group),
-    }
-}
-
-fn read_problem(error: ReadError, group: &str) -> Problem {
-    match error {
-        ReadError::Gone => Problem::new(ErrorCode::NotFound, "the topic is being deleted"),
-        ReadError::OutOfRange(Watermarks { low, high }) => Problem::new(
-            ErrorCode::OffsetOutOfRange,
-            format!("offsets {low} to {high} can be read from"),
-        )
-        .fact("low_watermark", low)
-        .fact("high_watermark", high),
-        ReadError::Store(error) => Problem::of_read(&error),
-        ReadError::Unsettled(_) | ReadError::Unfinished => {
-            tracing::error!(group, %error, "a read for a group failed");
-            Problem::new(ErrorCode::Internal, "the read failed")
-        }
     }
 }
 
