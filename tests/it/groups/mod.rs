@@ -19,22 +19,13 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::support::{
-    Answer, Client, Member, Node, TestDatabase, eventually, group::revoked, soon,
+    Answer, Client, Member, Node, TestDatabase, TwoNodes, eventually, group::revoked,
+    one_node as one, soon,
 };
-
-/// A node on a database of its own.
-async fn one() -> (TestDatabase, Node, Client) {
-    let database = TestDatabase::new().await;
-    let node = Node::on(&database).await;
-    let client = node.client();
-    (database, node, client)
-}
 
 /// Two nodes on one database.
 async fn two() -> (TestDatabase, [Node; 2], [Client; 2]) {
-    let database = TestDatabase::new().await;
-    let nodes = [Node::on(&database).await, Node::on(&database).await];
-    let clients = [nodes[0].client(), nodes[1].client()];
+    let TwoNodes { nodes, clients, database } = TwoNodes::new().await;
     (database, nodes, clients)
 }
 

@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use super::{ORDERS, Pair};
+use super::{ORDERS, TwoNodes};
 use crate::support::Client;
 
 fn at(partition: u32, offset: i64, value: &str) -> Value {
@@ -17,7 +17,7 @@ async fn values(client: &Client, partition: u32) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_is_appended_at_the_expected_offset_or_not_at_all() {
-    let pair = Pair::new().await;
+    let pair = TwoNodes::new().await;
     pair.clients[0].put_topic("orders", json!({"partitions": 2})).await;
     assert_eq!(pair.publish(0, &at(1, 0, "a")).await.results(), [(1, 0)]);
     for (node, offset) in [(0, 0), (1, 0), (1, 2), (0, (1 << 53) - 1)] {
@@ -40,7 +40,7 @@ async fn a_message_is_appended_at_the_expected_offset_or_not_at_all() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_expectation_over_two_partitions_or_out_of_range_is_refused() {
-    let pair = Pair::new().await;
+    let pair = TwoNodes::new().await;
     pair.clients[0].put_topic("orders", json!({"partitions": 2})).await;
     let both = json!({"messages": [{"value": 1, "partition": 0}, {"value": 2, "partition": 1}],
         "expect_offset": 0});
@@ -65,7 +65,7 @@ async fn an_expectation_over_two_partitions_or_out_of_range_is_refused() {
 /// flushes are all appended.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_of_many_gets_the_offset_and_neighbours_go_unharmed() {
-    let pair = Pair::new().await;
+    let pair = TwoNodes::new().await;
     pair.clients[0].put_topic("orders", json!({"partitions": 1})).await;
     let mut appended = 0;
     for round in 0..5 {
@@ -103,7 +103,7 @@ async fn one_of_many_gets_the_offset_and_neighbours_go_unharmed() {
 /// A writer alone that takes each next offset from the last answer never loses a race.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chain_of_expectations_is_a_log_of_one_writer() {
-    let pair = Pair::new().await;
+    let pair = TwoNodes::new().await;
     pair.clients[0].put_topic("orders", json!({})).await;
     for offset in 0..20 {
         let answer = pair.publish(offset as usize % 2, &at(0, offset, "x")).await;

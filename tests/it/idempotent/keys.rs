@@ -10,7 +10,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::{Connection, Executor};
 
-use super::{ORDERS, Pair};
+use super::{ORDERS, TwoNodes};
 use crate::support::{Answer, Client, TestDatabase, eventually};
 
 const JSON: &str = "application/json";
@@ -31,7 +31,7 @@ fn is_replay_of(answer: &Answer, first: &Answer) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_replays_the_first_answer_through_any_node_also_after_the_topic_grew() {
-    let pair = Pair::new().await;
+    let pair = TwoNodes::new().await;
     let [one, two] = &pair.clients;
     one.put_topic("orders", json!({"partitions": 3})).await;
     let batch = r#"{"messages":[{"key":"a","value":1},{"key":"b","value":2},{"value":3}]}"#;
@@ -60,7 +60,7 @@ async fn a_key_replays_the_first_answer_through_any_node_also_after_the_topic_gr
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_with_another_body_is_refused() {
-    let pair = Pair::new().await;
+    let pair = TwoNodes::new().await;
     let [one, two] = &pair.clients;
     one.put_topic("orders", json!({"partitions": 1})).await;
     let body = r#"{"messages":[{"value":1}]}"#;
@@ -82,7 +82,7 @@ async fn a_key_with_another_body_is_refused() {
 /// A refusal leaves no record: there is nothing that it protects.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_request_can_come_again_with_its_key() {
-    let pair = Pair::new().await;
+    let pair = TwoNodes::new().await;
     let [one, two] = &pair.clients;
     let body = r#"{"messages":[{"value":1,"partition":0}],"expect_offset":1}"#;
     keyed(one, ORDERS, "k", (JSON, body)).await.problem(404, "not_found", "none");
@@ -102,7 +102,7 @@ async fn a_refused_request_can_come_again_with_its_key() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_key_is_refused() {
-    let pair = Pair::new().await;
+    let pair = TwoNodes::new().await;
     let [one, _] = &pair.clients;
     one.put_topic("orders", json!({"partitions": 1})).await;
     let body = r#"{"messages":[{"value":1}]}"#;
@@ -124,7 +124,7 @@ async fn what_is_no_key_is_refused() {
 /// While the first runs, the same node says so; another node waits for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_whose_first_request_runs_is_told_so() {
-    let pair = Pair::new().await;
+    let pair = TwoNodes::new().await;
     let [one, two] = &pair.clients;
     one.put_topic("orders", json!({"partitions": 1})).await;
     let body = r#"{"messages":[{"value":1}]}"#;
@@ -158,7 +158,7 @@ async fn a_key_whose_first_request_runs_is_told_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_requests_with_one_key_are_one_append() {
-    let pair = Pair::new().await;
+    let pair = TwoNodes::new().await;
     pair.clients[0].put_topic("orders", json!({"partitions": 4})).await;
     for round in 0..10 {
         let body = json!({"messages": [{"value": round}]}).to_string();
@@ -184,7 +184,7 @@ async fn many_requests_with_one_key_are_one_append() {
 /// An upload that broke off goes on where it stopped: each commit has its own record.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_of_lines_that_is_sent_again_goes_on_where_it_stopped() {
-    let pair = Pair::new().await;
+    let pair = TwoNodes::new().await;
     let [one, two] = &pair.clients;
     one.put_topic("orders", json!({"partitions": 1})).await;
     let lines: Vec<String> = (0..2_500).map(|n| format!("{{\"value\":{n}}}\n")).collect();

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sqlx::{Connection, Executor};
 use uuid::Uuid;
 
-use super::{ORDERS, Pair};
+use super::{ORDERS, TwoNodes};
 use crate::support::{Answer, Client, eventually};
 
 /// A producer that nobody else is.
@@ -44,7 +44,7 @@ async fn values(client: &Client, partitions: u32) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repeat_gets_the_first_answer_through_any_node_also_after_the_topic_grew() {
-    let pair = Pair::new().await;
+    let pair = TwoNodes::new().await;
     pair.clients[0].put_topic("orders", json!({"partitions": 3})).await;
     let producer = any();
     let batch: Value = (0..40).map(|n| json!({"key": format!("k{n}"), "value": n})).collect();
@@ -78,7 +78,7 @@ async fn a_repeat_gets_the_first_answer_through_any_node_also_after_the_topic_gr
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keyless_messages_of_a_producer_lie_in_one_partition_in_their_order() {
-    let pair = Pair::new().await;
+    let pair = TwoNodes::new().await;
     for keyless in ["sticky", "round_robin"] {
         let topic = format!("spread-{keyless}");
         let settings = json!({"partitions": 7, "keyless": keyless});
@@ -104,7 +104,7 @@ async fn keyless_messages_of_a_producer_lie_in_one_partition_in_their_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_body_under_a_sequence_is_refused_and_sequences_may_jump_and_go_back() {
-    let pair = Pair::new().await;
+    let pair = TwoNodes::new().await;
     pair.clients[0].put_topic("orders", json!({"partitions": 1})).await;
     let producer = any();
     // A gap is no error, nor is going back into it.
@@ -145,7 +145,7 @@ async fn another_body_under_a_sequence_is_refused_and_sequences_may_jump_and_go_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mark_counts_for_one_producer_and_one_incarnation_of_a_topic() {
-    let pair = Pair::new().await;
+    let pair = TwoNodes::new().await;
     pair.clients[0].put_topic("orders", json!({"partitions": 1})).await;
     pair.clients[0].put_topic("others", json!({"partitions": 1})).await;
     let (one, two) = (any(), any());
@@ -166,7 +166,7 @@ async fn a_mark_counts_for_one_producer_and_one_incarnation_of_a_topic() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_repeats_at_once_over_two_nodes_are_one_append() {
-    let pair = Pair::new().await;
+    let pair = TwoNodes::new().await;
     pair.clients[0].put_topic("orders", json!({"partitions": 2})).await;
     let producer = any();
     for sequence in 0..20 {
@@ -187,7 +187,7 @@ async fn many_repeats_at_once_over_two_nodes_are_one_append() {
 /// X4: what is refused in a flush never fails its neighbours, and every kind gets its own answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn conflicts_of_every_kind_leave_their_neighbours_alone() {
-    let pair = Pair::new().await;
+    let pair = TwoNodes::new().await;
     pair.clients[0].put_topic("orders", json!({"partitions": 2})).await;
     let producer = any();
     let old = numbered(producer, 1, "old");
@@ -229,7 +229,7 @@ async fn conflicts_of_every_kind_leave_their_neighbours_alone() {
 /// With an expectation, the repeat of what was appended is not told that the offset is taken.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repeat_that_expected_an_offset_gets_its_first_answer() {
-    let pair = Pair::new().await;
+    let pair = TwoNodes::new().await;
     pair.clients[0].put_topic("orders", json!({"partitions": 1})).await;
     let producer = any();
     let expecting = |sequence, offset| {
@@ -249,7 +249,7 @@ async fn a_repeat_that_expected_an_offset_gets_its_first_answer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_producer_is_refused() {
-    let pair = Pair::new().await;
+    let pair = TwoNodes::new().await;
     pair.clients[0].put_topic("orders", json!({"partitions": 1})).await;
     let id = any().to_string();
     let wrong = [
@@ -281,7 +281,7 @@ async fn what_is_no_producer_is_refused() {
 /// Nobody knows, but whoever can be recognised may ask again, and then gets an answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_outcome_is_retryable_where_a_repeat_is_known() {
-    let pair = Pair::new().await;
+    let pair = TwoNodes::new().await;
     let [one, two] = &pair.clients;
     one.put_topic("orders", json!({"partitions": 1})).await;
     let mut session = pair.database.connect().await;
@@ -323,7 +323,7 @@ async fn an_unknown_outcome_is_retryable_where_a_repeat_is_known() {
 /// While a flush is held up, a first one and its repeats gather behind it: they never go together.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repeat_behind_its_first_waits_for_it() {
-    let pair = Pair::new().await;
+    let pair = TwoNodes::new().await;
     let one = &pair.clients[0];
     one.put_topic("orders", json!({"partitions": 1})).await;
     let body = numbered(any(), 1, "once");

@@ -16,7 +16,7 @@ pub use client::{Answer, Client};
 pub use database::TestDatabase;
 pub use group::Member;
 pub use load::Load;
-pub use node::Node;
+pub use node::{Node, TwoNodes, one_node};
 pub use pair::Pair;
 pub use process::Process;
 pub use server::OwnServer;

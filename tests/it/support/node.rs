@@ -67,6 +67,36 @@ impl Node {
     }
 }
 
+/// A node on a database of its own, and a client.
+pub async fn one_node() -> (TestDatabase, Node, Client) {
+    let database = TestDatabase::new().await;
+    let node = Node::on(&database).await;
+    let client = node.client();
+    (database, node, client)
+}
+
+/// Two nodes on one database, and a client of each.
+pub struct TwoNodes {
+    pub nodes: [Node; 2],
+    pub clients: [Client; 2],
+    pub database: TestDatabase,
+}
+
+impl TwoNodes {
+    pub async fn new() -> Self {
+        let database = TestDatabase::new().await;
+        let nodes = [Node::on(&database).await, Node::on(&database).await];
+        let clients = [nodes[0].client(), nodes[1].client()];
+        Self { nodes, clients, database }
+    }
+
+    pub async fn stop(self) {
+        for node in self.nodes {
+            node.stop().await.expect("stops");
+        }
+    }
+}
+
 impl Drop for Node {
     fn drop(&mut self) {
         self.lifecycle.abort();

@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::json;
 use tokio::task::JoinHandle;
 
-use super::{Pair, median, message, one};
+use super::{TwoNodes, median, message, one};
 use crate::support::{Answer, Client, eventually};
 
 /// A parked read, and when it was answered.
@@ -49,7 +49,7 @@ async fn a_parked_read_is_woken_at_once_on_the_same_node() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_parked_read_is_woken_within_400_ms_by_another_node() {
-    let pair = Pair::new().await;
+    let pair = TwoNodes::new().await;
     let [a, b] = &pair.clients;
     a.put_topic("orders", json!({"partitions": 1})).await;
     let mut times = Vec::new();
@@ -113,7 +113,7 @@ async fn parked_reads_hold_no_connection() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn deleting_a_topic_tells_parked_readers_on_both_nodes() {
-    let pair = Pair::new().await;
+    let pair = TwoNodes::new().await;
     let mut times = Vec::new();
     for _ in 0..3 {
         pair.clients[0].put_topic("orders", json!({"partitions": 1})).await;

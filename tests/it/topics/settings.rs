@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Pair, one};
+use super::{TwoNodes, one};
 use crate::support::{Client, Load, within};
 
 async fn put(client: &Client, topic: &str, settings: Value) -> (u16, Value) {
@@ -86,7 +86,7 @@ async fn topics_are_listed_by_name_page_by_page_and_by_prefix() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn partitions_grow_and_another_node_sees_it() {
-    let pair = Pair::new().await;
+    let pair = TwoNodes::new().await;
     let [a, b] = &pair.clients;
     a.put_topic("orders", json!({"partitions": 2})).await;
     let to = |partition: u32| json!([{"value": 1, "partition": partition}]);
@@ -107,7 +107,7 @@ async fn partitions_grow_and_another_node_sees_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_of_the_retention_class_while_publishing_loses_nothing() {
-    let pair = Pair::new().await;
+    let pair = TwoNodes::new().await;
     pair.clients[0].put_topic("orders", json!({"partitions": 3})).await;
     let load = Load::start(&pair.clients, "orders", 6, 10);
     // There and back again: a partition comes to buckets that it was in before.
@@ -133,7 +133,7 @@ async fn a_change_of_the_retention_class_while_publishing_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_made_again_begins_at_zero_on_every_node() {
-    let pair = Pair::new().await;
+    let pair = TwoNodes::new().await;
     let [a, b] = &pair.clients;
     for round in 0..3 {
         a.put_topic("orders", json!({"partitions": 1})).await;
