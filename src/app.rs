@@ -28,7 +28,7 @@ use crate::{
     maintenance,
     model::{Clock, limits},
     postgres::{self, Embedded, EmbeddedConfig},
-    publish::Publisher,
+    publish::{Publisher, Running},
     store::{
         self, Database,
         connect::Target,
@@ -175,6 +175,7 @@ impl Node {
             offsets: Offsets::new(database.clone(), lifecycle.clone()),
             publisher: Publisher::new(log.clone(), lifecycle.clone(), clock),
             log,
+            running: Running::default(),
         });
         Self { database, target, state }
     }

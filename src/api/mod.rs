@@ -20,7 +20,7 @@ use crate::{
     lifecycle::{Lifecycle, Readiness},
     log::Log,
     model::Clock,
-    publish::Publisher,
+    publish::{Publisher, Running},
 };
 use extract::Bodies;
 
@@ -64,6 +64,8 @@ pub struct AppParts {
     pub publisher: Publisher,
     /// The log.
     pub log: Log,
+    /// Keys of requests other than publishes that are not answered yet.
+    pub running: Running,
 }
 
 impl AsRef<Bodies> for AppState {

@@ -19,8 +19,7 @@ use std::sync::{
 pub use partitioner::partition_of_key;
 use slot::{Asked, Slot};
 pub use slot::{Offsets, Part, Parts};
-use terms::Running;
-pub use terms::{BodyHash, Claim, ClaimKey, MarkKey, RequestKey, Terms};
+pub use terms::{BodyHash, Claim, ClaimKey, MarkKey, RequestKey, Running, RunningKey, Terms};
 
 use crate::{
     lifecycle::Lifecycle,
@@ -153,7 +152,7 @@ impl Publisher {
         terms: Terms,
     ) -> Result<Acked, PublishError> {
         let running = match &terms.claim {
-            Some(claim) => self.shared.running.enter(claim)?,
+            Some(claim) => self.shared.running.enter_claim(claim)?,
             None => None,
         };
         let terms = (!terms.is_empty()).then(|| Box::new(terms));

@@ -17,6 +17,7 @@ pub mod incarnation;
 pub mod lock;
 pub mod migrate;
 pub mod nodes;
+pub mod once;
 pub mod outbox;
 pub mod read;
 pub mod replication;
@@ -25,6 +26,6 @@ pub mod server;
 pub mod topics;
 pub mod wakes;
 
-pub use database::{Database, Session};
+pub use database::{Database, PooledSession, Session};
 pub use error::StoreError;
 pub use incarnation::Incarnation;
