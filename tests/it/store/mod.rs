@@ -1,5 +1,6 @@
 //! The log in PostgreSQL: buckets, retention, plans, migrations.
 
+mod buckets;
 mod clocks;
 mod group_plans;
 mod long_readers;
