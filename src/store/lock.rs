@@ -15,7 +15,7 @@ pub const MIGRATION: i64 = 4 << 56;
 /// Exclusive for whoever changes a group's members or assignments, shared by every commit of
 /// offsets: `GROUP + group_id`.
 pub const GROUP: i64 = 5 << 56;
-/// Held by whoever makes, opens or attaches a bucket, until the commit; `roll_buckets` takes it too.
+/// Held by whoever makes, opens (`roll_buckets`) or attaches a bucket, until the commit.
 pub const BUCKETS: i64 = 6 << 56;
 
 /// Takes a session's lock if it is free. The session must be a direct one, past any pooler.

@@ -5,6 +5,7 @@ mod clocks;
 mod group_plans;
 mod long_readers;
 mod migrations;
+mod outbox_plans;
 mod plans;
 mod retention;
 mod schema;
