@@ -16,6 +16,7 @@ use crate::{
     api::{
         self, AppParts, AppState,
         accept::{self, AcceptSettings},
+        address::Addresses,
         extract::Bodies,
     },
     catalog::Catalog,
@@ -26,7 +27,7 @@ use crate::{
     lifecycle::{Lifecycle, Readiness},
     log::{self, Log},
     maintenance,
-    model::{Clock, limits},
+    model::{AllowedOrigins, Clock, TrustedProxies, limits},
     postgres::{self, Embedded, EmbeddedConfig},
     publish::Publisher,
     store::{
@@ -64,8 +65,12 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
         Err(error) => return Err(error),
     };
     info!("listening on http://{address}");
-    let served =
-        Node::new(target, Clock::default(), &lifecycle).serve(listener, settings.node.name).await;
+    let options = NodeOptions {
+        trusted_proxies: settings.http.trusted_proxies,
+        allowed_origins: settings.http.allowed_origins,
+    };
+    let node = Node::with(options, target, Clock::default(), &lifecycle);
+    let served = node.serve(listener, settings.node.name).await;
     if let Some(embedded) = embedded {
         embedded.stop().await;
     }
@@ -152,6 +157,15 @@ async fn open(
     Ok((Some(embedded), target))
 }
 
+/// How a node serves.
+#[derive(Clone, Debug, Default)]
+pub struct NodeOptions {
+    /// The proxies whose word counts for the address of a client.
+    pub trusted_proxies: TrustedProxies,
+    /// The origins whose pages may open sockets, beside those of the host itself.
+    pub allowed_origins: AllowedOrigins,
+}
+
 /// One node: everything that serves requests on one database.
 #[derive(Clone)]
 pub struct Node {
@@ -161,8 +175,14 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node on the database of `target`. It ends with `lifecycle`, which is its alone.
+    /// A node on the database of `target` that serves as one does by default. It ends with
+    /// `lifecycle`, which is its alone.
     pub fn new(target: Target, clock: Clock, lifecycle: &Lifecycle) -> Self {
+        Self::with(NodeOptions::default(), target, clock, lifecycle)
+    }
+
+    /// Such a node that serves as `options` say.
+    pub fn with(options: NodeOptions, target: Target, clock: Clock, lifecycle: &Lifecycle) -> Self {
         let database = Database::new(target.clone(), limits::DATABASE_CONNECTIONS);
         let log = Log::new(database.clone(), lifecycle.clone());
         let state = AppState::new(AppParts {
@@ -170,6 +190,8 @@ impl Node {
             readiness: Readiness::new(),
             clock,
             bodies: Bodies::default(),
+            addresses: Addresses::new(options.trusted_proxies),
+            origins: options.allowed_origins,
             catalog: Catalog::new(log.clone(), lifecycle.clone()),
             groups: Groups::new(log.clone(), lifecycle.clone()),
             offsets: Offsets::new(database.clone(), lifecycle.clone()),

@@ -33,6 +33,8 @@ pub enum ErrorCode {
     DatabaseUnavailable,
     /// This node is about to stop.
     Draining,
+    /// The page that asks comes from elsewhere.
+    ForbiddenOrigin,
     /// The head of a request did not arrive in time.
     HeadTimeout,
     /// The head of a request has too many bytes or fields.
@@ -89,7 +91,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// All codes, in alphabetical order of their names.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::AlreadyExists,
         Self::BatchTooLarge,
         Self::BodyDiffers,
@@ -98,6 +100,7 @@ impl ErrorCode {
         Self::ConcurrentPoll,
         Self::DatabaseUnavailable,
         Self::Draining,
+        Self::ForbiddenOrigin,
         Self::HeadTimeout,
         Self::HeadTooLarge,
         Self::InProgress,
@@ -137,6 +140,7 @@ impl ErrorCode {
             Self::ConcurrentPoll => "concurrent_poll",
             Self::DatabaseUnavailable => "database_unavailable",
             Self::Draining => "draining",
+            Self::ForbiddenOrigin => "forbidden_origin",
             Self::HeadTimeout => "head_timeout",
             Self::HeadTooLarge => "head_too_large",
             Self::InProgress => "in_progress",
@@ -180,6 +184,7 @@ impl ErrorCode {
                 StatusCode::PAYLOAD_TOO_LARGE
             }
             Self::BodyTimeout | Self::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::ForbiddenOrigin => StatusCode::FORBIDDEN,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::DatabaseUnavailable
             | Self::Draining
@@ -222,6 +227,7 @@ impl ErrorCode {
             | Self::BodyDiffers
             | Self::BodyTooLarge
             | Self::ConcurrentPoll
+            | Self::ForbiddenOrigin
             | Self::HeadTooLarge
             | Self::Internal
             | Self::Invalid
@@ -257,6 +263,7 @@ impl ErrorCode {
             | Self::ConcurrentPoll
             | Self::DatabaseUnavailable
             | Self::Draining
+            | Self::ForbiddenOrigin
             | Self::HeadTimeout
             | Self::HeadTooLarge
             | Self::InProgress

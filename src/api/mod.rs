@@ -1,12 +1,14 @@
 //! Everything on the wire, and nothing else.
 
 pub mod accept;
+pub mod address;
 pub mod error;
 pub mod extract;
 pub mod http;
 pub mod layers;
 mod message;
 pub mod openapi;
+pub mod origin;
 pub mod routes;
 
 use std::sync::Arc;
@@ -19,9 +21,10 @@ use crate::{
     deliver::groups::Groups,
     lifecycle::{Lifecycle, Readiness},
     log::Log,
-    model::Clock,
+    model::{AllowedOrigins, Clock},
     publish::Publisher,
 };
+use address::Addresses;
 use extract::Bodies;
 
 /// What every handler can reach. A clone costs one count: every request makes several.
@@ -54,6 +57,10 @@ pub struct AppParts {
     pub clock: Clock,
     /// What bodies may cost together.
     pub bodies: Bodies,
+    /// The addresses of those who have sockets.
+    pub addresses: Addresses,
+    /// The origins whose pages may open sockets from elsewhere.
+    pub origins: AllowedOrigins,
     /// Topics as resources.
     pub catalog: Catalog,
     /// Consumer groups.

@@ -21,6 +21,8 @@ pub(super) struct FileSettings {
 pub(super) struct HttpTable {
     pub listen: Option<String>,
     pub insecure: Option<bool>,
+    pub trusted_proxies: Vec<String>,
+    pub allow_origin: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

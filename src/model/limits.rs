@@ -61,6 +61,9 @@ pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Connections of one node.
 pub const CONNECTIONS_MAX: usize = 16_384;
+/// Sockets that one address has on a node, where trusted proxies are named: only then does a node
+/// know its clients' addresses. One network of IPv6 (/64) counts as one address.
+pub const SOCKETS_PER_ADDRESS_MAX: u32 = 1_024;
 /// Bytes of bodies that a node reads at the same time.
 pub const BODIES_BYTES_MAX: usize = 96 * 1024 * 1024;
 
