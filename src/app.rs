@@ -68,6 +68,7 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
     let options = NodeOptions {
         trusted_proxies: settings.http.trusted_proxies,
         allowed_origins: settings.http.allowed_origins,
+        notify: settings.node.notify,
     };
     let node = Node::with(options, target, Clock::default(), &lifecycle);
     let served = node.serve(listener, settings.node.name).await;
@@ -158,12 +159,21 @@ async fn open(
 }
 
 /// How a node serves.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct NodeOptions {
     /// The proxies whose word counts for the address of a client.
     pub trusted_proxies: TrustedProxies,
     /// The origins whose pages may open sockets, beside those of the host itself.
     pub allowed_origins: AllowedOrigins,
+    /// Whether other nodes are told and heard by NOTIFY, or looked at only.
+    pub notify: bool,
+}
+
+impl Default for NodeOptions {
+    fn default() -> Self {
+        let (trusted_proxies, allowed_origins) = Default::default();
+        Self { trusted_proxies, allowed_origins, notify: true }
+    }
 }
 
 /// One node: everything that serves requests on one database.
@@ -184,7 +194,7 @@ impl Node {
     /// Such a node that serves as `options` say.
     pub fn with(options: NodeOptions, target: Target, clock: Clock, lifecycle: &Lifecycle) -> Self {
         let database = Database::new(target.clone(), limits::DATABASE_CONNECTIONS);
-        let log = Log::new(database.clone(), lifecycle.clone());
+        let log = Log::notifying(options.notify, database.clone(), lifecycle.clone());
         let state = AppState::new(AppParts {
             lifecycle: lifecycle.clone(),
             readiness: Readiness::new(),
@@ -222,6 +232,7 @@ impl Node {
         if timeout(FINISH_TIMEOUT, lifecycle.finished()).await.is_err() {
             warn!("some tasks did not end in time");
         }
+        self.state.log.leave().await;
         self.database.close().await;
         prepared.await.unwrap_or(Ok(()))
     }
@@ -256,6 +267,7 @@ impl Node {
         info!("ready");
         lifecycle.spawn(telemetry::metrics::run(lifecycle.clone()));
         lifecycle.spawn(log::wakeup::run(self.state.log.clone()));
+        lifecycle.spawn(self.state.log.clone().notify_nodes());
         lifecycle.spawn(self.state.log.clone().follow_incarnation());
         lifecycle.spawn(self.state.catalog.clone().follow_changes());
         lifecycle.spawn(self.state.groups.clone().run());

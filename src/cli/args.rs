@@ -43,6 +43,7 @@ A file for --config, with every setting that it knows:
   filter = \"info\"
   [node]
   name = \"one\"
+  no_notify = false
 
 Flags win over environment variables, those over the file, that over the defaults.";
 

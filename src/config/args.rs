@@ -88,6 +88,11 @@ pub struct NodeArgs {
     /// Name of this node among others on the same database [default: the machine's name]
     #[arg(long, env = "POSTRIDER_NODE_NAME", value_name = "NAME")]
     pub node_name: Option<String>,
+
+    /// Do not tell other nodes by NOTIFY: they look every 250 ms all the same
+    #[arg(long, env = "POSTRIDER_NO_NOTIFY", value_name = "BOOL", value_parser = switch,
+          num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub no_notify: Option<Switch>,
 }
 
 /// The file that holds what neither flags nor environment say.

@@ -44,6 +44,7 @@ pub(super) struct LogTable {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct NodeTable {
     pub name: Option<String>,
+    pub no_notify: Option<bool>,
 }
 
 impl FileSettings {

@@ -86,6 +86,8 @@ pub enum LogFormat {
 pub struct NodeSettings {
     /// Its name among the nodes of one database: 1 to 255 printable characters.
     pub name: String,
+    /// Whether it tells other nodes by NOTIFY what they would find a little later.
+    pub notify: bool,
 }
 
 /// All that is wrong with a configuration.
@@ -256,7 +258,8 @@ fn merge_node(
         problems.push("--node-name: at most 255 characters, none of them control".to_owned());
         return None;
     }
-    Some(NodeSettings { name })
+    let no_notify = args.node.no_notify.and_then(|switch| switch.0).or(file.node.no_notify);
+    Some(NodeSettings { name, notify: !no_notify.unwrap_or(false) })
 }
 
 fn machine_name() -> String {

@@ -31,6 +31,7 @@ fn defaults_serve_this_machine_only() {
     assert_eq!(settings.log.format, LogFormat::Text);
     assert_eq!(settings.log.filter, "info");
     assert!(!settings.node.name.is_empty());
+    assert!(settings.node.notify);
     assert_eq!(settings.warnings(), Vec::<String>::new());
 }
 
@@ -87,7 +88,8 @@ fn the_file_sets_everything_and_refuses_the_rest() {
         format = 'json'
         filter = 'debug'
         [node]
-        name = 'one'";
+        name = 'one'
+        no_notify = true";
     let settings = merged(&ServeArgs::default(), file).expect("valid");
     assert_eq!(settings.http.listen.text, "[::1]:9000");
     assert!(settings.http.trusted_proxies.contains([10, 1, 2, 3].into()));
@@ -99,6 +101,7 @@ fn the_file_sets_everything_and_refuses_the_rest() {
     assert_eq!(settings.database.pg_bin_dir.as_deref(), Some(Path::new("/bin")));
     assert_eq!((settings.log.format, &*settings.log.filter), (LogFormat::Json, "debug"));
     assert_eq!(settings.node.name, "one");
+    assert!(!settings.node.notify);
     assert_eq!(settings.warnings().len(), 1, "the data directory is not used");
     assert!(!format!("{settings:?}").contains("s3cret"));
     for (unknown, named) in [
