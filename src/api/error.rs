@@ -32,6 +32,8 @@ pub enum ErrorCode {
     DatabaseUnavailable,
     /// This node is about to stop.
     Draining,
+    /// The page that asks comes from elsewhere.
+    ForbiddenOrigin,
     /// The head of a request did not arrive in time.
     HeadTimeout,
     /// The head of a request has too many bytes or fields.
@@ -92,7 +94,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// All codes, in alphabetical order of their names.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::AlreadyExists,
         Self::BatchTooLarge,
         Self::BodyDiffers,
@@ -101,6 +103,7 @@ impl ErrorCode {
         Self::ConcurrentPoll,
         Self::DatabaseUnavailable,
         Self::Draining,
+        Self::ForbiddenOrigin,
         Self::HeadTimeout,
         Self::HeadTooLarge,
         Self::InProgress,
@@ -142,6 +145,7 @@ impl ErrorCode {
             Self::ConcurrentPoll => "concurrent_poll",
             Self::DatabaseUnavailable => "database_unavailable",
             Self::Draining => "draining",
+            Self::ForbiddenOrigin => "forbidden_origin",
             Self::HeadTimeout => "head_timeout",
             Self::HeadTooLarge => "head_too_large",
             Self::InProgress => "in_progress",
@@ -188,6 +192,7 @@ impl ErrorCode {
                 StatusCode::PAYLOAD_TOO_LARGE
             }
             Self::BodyTimeout | Self::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::ForbiddenOrigin => StatusCode::FORBIDDEN,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::DatabaseUnavailable
             | Self::Draining
@@ -232,6 +237,7 @@ impl ErrorCode {
             | Self::BodyDiffers
             | Self::BodyTooLarge
             | Self::ConcurrentPoll
+            | Self::ForbiddenOrigin
             | Self::HeadTooLarge
             | Self::Internal
             | Self::Invalid
@@ -268,6 +274,7 @@ impl ErrorCode {
             | Self::ConcurrentPoll
             | Self::DatabaseUnavailable
             | Self::Draining
+            | Self::ForbiddenOrigin
             | Self::HeadTimeout
             | Self::HeadTooLarge
             | Self::InProgress

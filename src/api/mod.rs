@@ -1,12 +1,14 @@
 //! Everything on the wire, and nothing else.
 
 pub mod accept;
+pub mod address;
 pub mod error;
 pub mod extract;
 pub mod http;
 pub mod layers;
 pub mod message;
 pub mod openapi;
+pub mod origin;
 pub mod routes;
 pub mod ws;
 
@@ -20,10 +22,11 @@ use crate::{
     deliver::{groups::Groups, stream::Streams},
     lifecycle::{Lifecycle, Readiness},
     log::Log,
-    model::Clock,
+    model::{AllowedOrigins, Clock},
     publish::Publisher,
 };
 use accept::UnfinishedBytes;
+use address::Addresses;
 use extract::Bodies;
 
 /// What every handler can reach. A clone costs one count: every request makes several.
@@ -58,6 +61,10 @@ pub struct AppParts {
     pub bodies: Bodies,
     /// What unfinished frames cost together.
     pub unfinished: UnfinishedBytes,
+    /// The addresses of those who have sockets.
+    pub addresses: Addresses,
+    /// The origins whose pages may open sockets from elsewhere.
+    pub origins: AllowedOrigins,
     /// Topics as resources.
     pub catalog: Catalog,
     /// Consumer groups.

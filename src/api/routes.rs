@@ -10,7 +10,7 @@ use super::{
     http::{
         docs,
         groups::{admin, members, offsets, poll, seek},
-        limits, messages, ops, publish, topics,
+        limits, messages, nodes, ops, publish, topics,
     },
     openapi, ws,
 };
@@ -37,6 +37,7 @@ fn table() -> OpenApiRouter<AppState> {
         .routes(routes!(admin::get_group, admin::delete_group))
         .routes(routes!(admin::list_groups))
         .routes(routes!(ws::open_socket))
+        .routes(routes!(nodes::list_nodes))
         .routes(routes!(limits::get_limits))
         .routes(routes!(ops::get_health))
         .routes(routes!(ops::get_readiness))

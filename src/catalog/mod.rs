@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     lifecycle::Lifecycle,
-    log::{Log, ReplicationError},
+    log::{Log, News, ReplicationError},
     model::{
         Name, TenantId, limits,
         topic::{Durability, TopicSettings},
@@ -145,9 +145,12 @@ impl Catalog {
         let Ok(Ok(turn)) = timeout(limits::CATALOG_TURN_TIMEOUT, turn).await else {
             return Err(CatalogError::Overloaded);
         };
+        let log = self.shared.log.clone();
         let task = self.shared.lifecycle.spawn(async move {
             let _turn = turn;
-            change.await
+            let changed = change.await;
+            log.tell(News::Catalog);
+            changed
         });
         match timeout(limits::DATABASE_ANSWER_TIMEOUT, task).await {
             Ok(done) => done.unwrap_or(Err(CatalogError::Unfinished)),

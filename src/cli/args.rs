@@ -32,6 +32,8 @@ A file for --config, with every setting that it knows:
   [http]
   listen = \"127.0.0.1:8080\"
   insecure = false
+  trusted_proxies = [\"10.0.0.0/8\"]
+  allow_origin = [\"https://app.example.com\"]
   [database]
   url = \"postgres://postrider:secret@db:5432/postrider\"
   data_dir = \"/var/lib/postrider\"
@@ -41,6 +43,7 @@ A file for --config, with every setting that it knows:
   filter = \"info\"
   [node]
   name = \"one\"
+  no_notify = false
 
 Flags win over environment variables, those over the file, that over the defaults.";
 

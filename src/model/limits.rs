@@ -61,6 +61,9 @@ pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Connections of one node.
 pub const CONNECTIONS_MAX: usize = 16_384;
+/// Sockets that one address has on a node, where trusted proxies are named: only then does a node
+/// know its clients' addresses. One network of IPv6 (/64) counts as one address.
+pub const SOCKETS_PER_ADDRESS_MAX: u32 = 1_024;
 /// Bytes of bodies that a node reads at the same time.
 pub const BODIES_BYTES_MAX: usize = 96 * 1024 * 1024;
 
@@ -102,6 +105,12 @@ pub const CATALOG_TURN_TIMEOUT: Duration = Duration::from_secs(2);
 pub const DATABASE_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a node asks what other nodes appended.
 pub const WAKE_INTERVAL: Duration = Duration::from_millis(250);
+/// Between two words of a node to the others, and between two looks because of such words.
+pub const NOTIFY_INTERVAL: Duration = Duration::from_millis(5);
+/// How often a node says that it lives.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
+/// A node that was not heard of for so long counts as silent.
+pub const NODE_SILENCE: Duration = Duration::from_secs(15);
 /// How long other nodes can learn of an append from its wake.
 pub const WAKE_KEPT: Duration = Duration::from_secs(60);
 /// How long a node still takes new requests after it was told to stop.

@@ -155,6 +155,12 @@ pub struct LogMetrics {
     pub flushes_failed: Counter,
     /// From sending a flush to its commit.
     pub append_seconds: Histogram,
+    /// Looks at other nodes' wakes.
+    pub looks: Counter,
+    /// Words sent to other nodes.
+    pub notifications_sent: Counter,
+    /// Words heard, this node's own among them.
+    pub notifications_heard: Counter,
     /// Pages read from the database.
     pub pages: Counter,
     /// Pages answered from the tail cache.
@@ -179,6 +185,15 @@ impl LogMetrics {
             append_seconds: histogram(
                 "postrider_append_flush_seconds",
                 "From sending a flush to its commit.",
+            ),
+            looks: counter("postrider_wake_looks_total", "Looks at what other nodes appended."),
+            notifications_sent: counter(
+                "postrider_notifications_sent_total",
+                "Notifications sent to other nodes.",
+            ),
+            notifications_heard: counter(
+                "postrider_notifications_heard_total",
+                "Notifications heard, this node's own among them.",
             ),
             pages: counter("postrider_read_pages_total", "Pages read from the database."),
             cached_pages: counter(

@@ -90,6 +90,8 @@ pub struct Limits {
     publish_wait_max: String,
     /// Connections of one node.
     connections_max: usize,
+    /// Sockets of one address on a node that knows its clients' addresses.
+    sockets_per_address_max: u32,
 }
 
 /// Every limit that a client can meet
@@ -132,5 +134,6 @@ pub async fn get_limits() -> Json<Limits> {
         write_timeout: text(limits::WRITE_TIMEOUT),
         publish_wait_max: text(limits::PUBLISH_WAIT_MAX),
         connections_max: limits::CONNECTIONS_MAX,
+        sockets_per_address_max: limits::SOCKETS_PER_ADDRESS_MAX,
     })
 }

@@ -6,6 +6,7 @@ pub mod limits;
 mod log_token;
 pub mod messages;
 mod ndjson;
+pub mod nodes;
 pub mod ops;
 pub mod publish;
 mod topic_settings;

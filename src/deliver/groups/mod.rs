@@ -28,7 +28,7 @@ use view::Watched;
 
 use crate::{
     lifecycle::Lifecycle,
-    log::{Log, ReadError},
+    log::{Log, News, ReadError},
     model::{GroupId, Name, PartitionId, TenantId, limits},
     store::{
         self, Database, StoreError,
@@ -256,8 +256,9 @@ impl Groups {
         }
     }
 
-    /// Something of a group changed here: whoever waits looks again.
+    /// Something of a group changed here: whoever waits looks again, here and elsewhere.
     pub fn changed(&self, group: GroupId) {
+        self.shared.log.tell(News::Groups);
         let watched = unlocked(&self.shared.watched).get(&group).cloned();
         if let Some(watched) = watched {
             watched.invalidate();
