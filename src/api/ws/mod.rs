@@ -23,8 +23,10 @@ use axum::{
 pub use self::{close::Close, session::Session};
 use super::{
     AppState,
+    accept::Peer,
     error::{Problem, ProblemBody},
     layers::RequestId,
+    origin,
 };
 use crate::auth::Principal;
 
@@ -45,10 +47,20 @@ pub async fn open_socket(
     request_id: RequestId,
     request: Request,
 ) -> Result<Response<Body>, Problem> {
+    origin::check(request.headers(), &state.origins)?;
+    let peer = request.extensions().get::<Peer>();
+    let place = match peer {
+        Some(Peer(peer)) => state.addresses.admit(*peer, request.headers())?,
+        None => None,
+    };
     let (lifecycle, unfinished) = (state.lifecycle.clone(), state.unfinished.clone());
     handshake::upgrade(request, Some(PROTOCOL), unfinished, &lifecycle, move |socket| {
         let unfinished = std::sync::Arc::clone(socket.get_ref().unfinished());
         let request_id = request_id.as_str().to_owned();
-        Box::pin(Session::new(socket, state, principal, &request_id, Some(unfinished)).run())
+        let session = Session::new(socket, state, principal, &request_id, Some(unfinished));
+        Box::pin(async move {
+            session.run().await;
+            drop(place);
+        })
     })
 }
