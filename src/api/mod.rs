@@ -5,9 +5,10 @@ pub mod error;
 pub mod extract;
 pub mod http;
 pub mod layers;
-mod message;
+pub mod message;
 pub mod openapi;
 pub mod routes;
+pub mod ws;
 
 use std::sync::Arc;
 
@@ -16,12 +17,13 @@ use axum::extract::FromRef;
 use crate::{
     catalog::Catalog,
     commit::offsets::Offsets,
-    deliver::groups::Groups,
+    deliver::{groups::Groups, stream::Streams},
     lifecycle::{Lifecycle, Readiness},
     log::Log,
     model::Clock,
     publish::Publisher,
 };
+use accept::UnfinishedBytes;
 use extract::Bodies;
 
 /// What every handler can reach. A clone costs one count: every request makes several.
@@ -54,10 +56,14 @@ pub struct AppParts {
     pub clock: Clock,
     /// What bodies may cost together.
     pub bodies: Bodies,
+    /// What unfinished frames cost together.
+    pub unfinished: UnfinishedBytes,
     /// Topics as resources.
     pub catalog: Catalog,
     /// Consumer groups.
     pub groups: Groups,
+    /// Topics that are read on.
+    pub streams: Streams,
     /// What settles offsets of groups.
     pub offsets: Offsets,
     /// The way into the log.
