@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -12,11 +12,13 @@ use axum::{
     extract::{Path, Query, State},
     http::{HeaderMap, Method, StatusCode, Uri},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::get,
 };
 use postrider::lifecycle::Lifecycle;
 use serde_json::{Map, Value, json};
 use tokio::{net::TcpListener, sync::watch, time::timeout};
+
+use super::sockets;
 
 /// A request as it came.
 #[derive(Clone, Debug)]
@@ -28,17 +30,23 @@ pub struct Seen {
 }
 
 #[derive(Debug, Default)]
-struct Topic {
+pub struct Topic {
     settings: Map<String, Value>,
-    partitions: Vec<Vec<Value>>,
+    pub partitions: Vec<Vec<Value>>,
     low: u64,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
-    topics: BTreeMap<String, Topic>,
+pub struct Inner {
+    pub topics: BTreeMap<String, Topic>,
     seen: Vec<Seen>,
-    failures: VecDeque<(StatusCode, Value)>,
+    pub failures: VecDeque<(StatusCode, Value)>,
+    /// What producers' sequences are refused with.
+    pub refusals: BTreeMap<i64, Value>,
+    /// Codes with which sockets are closed after their next frame.
+    pub closes: VecDeque<u16>,
+    /// What was answered to a producer's sequence.
+    pub marks: BTreeMap<(String, i64), Value>,
 }
 
 /// The server; dropped, it stops.
@@ -46,6 +54,10 @@ struct Inner {
 pub struct Server {
     inner: Arc<Mutex<Inner>>,
     changed: watch::Sender<u64>,
+    /// The next frame of a socket is done, and its connection ends without an answer.
+    pub vanishes: Arc<AtomicBool>,
+    /// A socket is told that the node stops, after its next frame.
+    pub drains: Arc<AtomicBool>,
     pub url: String,
 }
 
@@ -53,14 +65,20 @@ impl Server {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("bound"));
-        let server = Self { inner: Arc::default(), changed: watch::channel(0).0, url };
+        let server = Self {
+            inner: Arc::default(),
+            changed: watch::channel(0).0,
+            vanishes: Arc::default(),
+            drains: Arc::default(),
+            url,
+        };
         let routes = Router::new()
             .route("/healthz", get(|| async { "ok" }))
             .route("/readyz", get(ready))
             .route("/openapi.json", get(document))
             .route("/v1/topics", get(list))
             .route("/v1/topics/{topic}", get(show).put(put).delete(remove))
-            .route("/v1/topics/{topic}/messages", post(publish))
+            .route("/v1/ws", get(sockets::upgrade))
             .route("/v1/topics/{topic}/partitions/{partition}/messages", get(read))
             .with_state(server.clone());
         Lifecycle::new().spawn(async move { axum::serve(listener, routes).await });
@@ -129,11 +147,16 @@ impl Server {
         timeout(super::DEADLINE, met).await.expect("is asked for in time");
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+    /// Tells of every change.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    pub fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
         self.inner.lock().expect("no test thread has panicked in it")
     }
 
-    fn saw(&self, method: Method, uri: &Uri, headers: &HeaderMap, body: &[u8]) {
+    pub fn saw(&self, method: Method, uri: &Uri, headers: &HeaderMap, body: &[u8]) {
         let token = headers.get("authorization").and_then(|value| value.to_str().ok());
         self.lock().seen.push(Seen {
             method,
@@ -146,7 +169,14 @@ impl Server {
 }
 
 impl Inner {
-    fn append(&mut self, topic: &str, mut message: Value) -> Value {
+    /// Low and high watermark.
+    pub fn watermarks(&self, topic: &str, partition: usize) -> (usize, usize) {
+        let topic = &self.topics[topic];
+        let high = topic.partitions[partition].len();
+        (high.min(topic.low as usize), high)
+    }
+
+    pub fn append(&mut self, topic: &str, mut message: Value) -> Value {
         let topic = self.topics.get_mut(topic).expect("a topic");
         let key = message["key"].as_str().unwrap_or_default();
         let hash: usize = key.bytes().map(usize::from).sum();
@@ -260,33 +290,6 @@ async fn remove(
     }
 }
 
-async fn publish(
-    State(server): State<Server>,
-    Path(name): Path<String>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let answer = answer_publish(&server, &name, &body);
-    server.saw(Method::POST, &uri, &headers, &body);
-    answer
-}
-
-fn answer_publish(server: &Server, name: &str, body: &[u8]) -> Response {
-    let mut inner = server.lock();
-    if let Some((status, problem)) = inner.failures.pop_front() {
-        return refused(status, problem);
-    }
-    if !inner.topics.contains_key(name) {
-        return missing();
-    }
-    let body: Value = serde_json::from_slice(body).expect("JSON");
-    let messages = body["messages"].as_array().expect("messages").clone();
-    let results: Vec<Value> =
-        messages.into_iter().map(|message| inner.append(name, message)).collect();
-    Json(json!({"results": results, "durability": "local"})).into_response()
-}
-
 async fn read(
     State(server): State<Server>,
     Path((name, partition)): Path<(String, usize)>,
@@ -304,8 +307,7 @@ async fn read(
             let inner = server.lock();
             let Some(topic) = inner.topics.get(&name) else { return missing() };
             let messages = &topic.partitions[partition];
-            let high = messages.len();
-            let low = high.min(topic.low as usize);
+            let (low, high) = inner.watermarks(&name, partition);
             let from = match &*query["from"] {
                 "latest" => high,
                 "earliest" => low,
