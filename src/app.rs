@@ -29,7 +29,7 @@ use crate::{
     maintenance,
     model::{AllowedOrigins, Clock, TrustedProxies, limits},
     postgres::{self, Embedded, EmbeddedConfig},
-    publish::Publisher,
+    publish::{Publisher, Running},
     store::{
         self, Database,
         connect::Target,
@@ -216,6 +216,7 @@ impl Node {
             offsets: Offsets::new(database.clone(), lifecycle.clone()),
             publisher: Publisher::new(log.clone(), lifecycle.clone(), clock),
             log,
+            running: Running::default(),
         });
         Self { database, target, state }
     }

@@ -23,7 +23,7 @@ use crate::{
     lifecycle::{Lifecycle, Readiness},
     log::Log,
     model::{AllowedOrigins, Clock},
-    publish::Publisher,
+    publish::{Publisher, Running},
 };
 use accept::UnfinishedBytes;
 use address::Addresses;
@@ -77,6 +77,8 @@ pub struct AppParts {
     pub publisher: Publisher,
     /// The log.
     pub log: Log,
+    /// Keys of requests other than publishes that are not answered yet.
+    pub running: Running,
 }
 
 impl AsRef<Bodies> for AppState {

@@ -9,6 +9,7 @@ use crate::{
     store::{
         self, Database, StoreError,
         groups::{Commit, Committed},
+        once::{self, Keyed, Once},
     },
     telemetry::metrics::GROUPS,
 };
@@ -36,27 +37,37 @@ impl Offsets {
         &self,
         group: GroupId,
         entries: Vec<Commit>,
-    ) -> Result<Vec<Committed>, StoreError> {
-        if entries.is_empty() {
-            return Ok(Vec::new());
+        keyed: Option<Keyed<Vec<Committed>>>,
+    ) -> Result<Once<Vec<Committed>>, StoreError> {
+        if entries.is_empty() && keyed.is_none() {
+            return Ok(Once::Done(Vec::new()));
         }
         let database = self.database.clone();
         let work = self.lifecycle.spawn(async move {
-            let mut session = database.acquire().await?;
-            let done = store::groups::commit(&mut session, group, &entries).await?;
-            if done.contains(&Committed::OtherLog) {
+            // A key makes a transaction of it.
+            let mut session = match &keyed {
+                Some(_) => database.acquire_for_change().await?,
+                None => database.acquire().await?,
+            };
+            let once = once::committed(&mut session, keyed, async |session| {
+                store::groups::commit(session, group, &entries).await
+            });
+            let once = once.await?;
+            if matches!(&once, Once::Done(done) if done.contains(&Committed::OtherLog)) {
                 store::groups::renew(&mut session, group).await?;
             }
-            Ok(done)
+            Ok(once)
         });
         let lost = |why: &str| StoreError::Lost(why.to_owned());
-        let done = match timeout(limits::DATABASE_ANSWER_TIMEOUT, work).await {
-            Ok(done) => done.unwrap_or_else(|_| Err(lost("the commit was cut short")))?,
+        let once = match timeout(limits::DATABASE_ANSWER_TIMEOUT, work).await {
+            Ok(once) => once.unwrap_or_else(|_| Err(lost("the commit was cut short")))?,
             Err(_) => return Err(lost("no answer")),
         };
-        let stands = done.iter().filter(|one| **one == Committed::Stands).count();
-        GROUPS.commits.increment(stands as u64);
-        GROUPS.commits_refused.increment((done.len() - stands) as u64);
-        Ok(done)
+        if let Once::Done(done) = &once {
+            let stands = done.iter().filter(|one| **one == Committed::Stands).count();
+            GROUPS.commits.increment(stands as u64);
+            GROUPS.commits_refused.increment((done.len() - stands) as u64);
+        }
+        Ok(once)
     }
 }

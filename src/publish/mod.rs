@@ -21,8 +21,7 @@ pub use chain::{Chain, Link};
 pub use partitioner::partition_of_key;
 pub use slot::{Acking, Offsets, Part, Parts};
 use slot::{Asked, Slot};
-use terms::Running;
-pub use terms::{BodyHash, Claim, ClaimKey, MarkKey, RequestKey, Terms};
+pub use terms::{BodyHash, Claim, ClaimKey, MarkKey, RequestKey, Running, RunningKey, Terms};
 
 use crate::{
     lifecycle::Lifecycle,
@@ -164,7 +163,7 @@ impl Publisher {
     /// of the same class and durability, and the answer comes later.
     pub fn submit(&self, lane: Lane, parts: Parts, terms: Terms) -> Result<Acking, PublishError> {
         let running = match &terms.claim {
-            Some(claim) => self.shared.running.enter(claim)?,
+            Some(claim) => self.shared.running.enter_claim(claim)?,
             None => None,
         };
         let terms = (!terms.is_empty()).then(|| Box::new(terms));

@@ -38,29 +38,36 @@ impl Terms {
     }
 }
 
-/// The `Idempotency-Key`s of requests that this node has not answered yet.
+/// The `Idempotency-Key`s of requests that this node has not answered yet. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Running(Arc<Mutex<HashSet<RequestKey>>>);
+pub struct Running(Arc<Mutex<HashSet<RequestKey>>>);
 
 /// One of them, until it is dropped.
 #[derive(Debug)]
-pub(super) struct RunningKey {
+pub struct RunningKey {
     running: Running,
     key: RequestKey,
 }
 
 impl Running {
-    /// Enters the key of `claim`, if it is one of a request.
+    /// Enters a key.
     ///
     /// # Errors
     /// [`PublishError::InProgress`] while another request with that key runs.
-    pub(super) fn enter(&self, claim: &Claim) -> Result<Option<RunningKey>, PublishError> {
-        let ClaimKey::Request(key) = &claim.key else { return Ok(None) };
+    pub fn enter(&self, key: &RequestKey) -> Result<RunningKey, PublishError> {
         let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !running.insert(key.clone()) {
             return Err(PublishError::InProgress);
         }
-        Ok(Some(RunningKey { running: self.clone(), key: key.clone() }))
+        Ok(RunningKey { running: self.clone(), key: key.clone() })
+    }
+
+    /// Enters the key of `claim`, if it is one of a request.
+    pub(super) fn enter_claim(&self, claim: &Claim) -> Result<Option<RunningKey>, PublishError> {
+        match &claim.key {
+            ClaimKey::Request(key) => self.enter(key).map(Some),
+            ClaimKey::Mark(_) => Ok(None),
+        }
     }
 }
 

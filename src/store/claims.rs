@@ -160,29 +160,46 @@ pub async fn find(conn: &mut PgConnection, key: &ClaimKey) -> Result<Option<Stan
     query.fetch_all(conn).await?.first().map(standing).transpose()
 }
 
-/// Writes the answer to a request other than a publish into the transaction that it protects,
-/// in a statement before those that have effects. `false`: the key stands already, and the
-/// transaction must have none; [`find`] tells the answer, after the transaction's end.
-pub async fn record(
+/// Claims a request's key for the transaction that runs, before anything else is done in it.
+/// Waits up to 2 s for another one that holds the key. `false`: the key stands already.
+pub(super) async fn claim(
     conn: &mut PgConnection,
     request: &RequestKey,
     hash: BodyHash,
-    (status, answer): (i16, &[u8]),
 ) -> Result<bool, StoreError> {
+    sqlx::query("select set_config('lock_timeout', '2s', true)").execute(&mut *conn).await?;
     let done = sqlx::query(
         "insert into postrider.idempotency_keys
            (tenant_id, scope, idempotency_key, body_hash, status, answer)
-         values ($1, $2, $3, $4, $5, $6) on conflict do nothing",
+         values ($1, $2, $3, $4, 0, '') on conflict do nothing",
     )
     .bind(request.tenant.0)
     .bind(&request.scope)
     .bind(&request.key)
     .bind(hash.as_slice())
-    .bind(status)
-    .bind(answer)
     .execute(conn)
     .await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// Writes the answer to a request whose key this transaction has claimed.
+pub(super) async fn record(
+    conn: &mut PgConnection,
+    request: &RequestKey,
+    (status, answer): (u16, Vec<u8>),
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "update postrider.idempotency_keys set status = $4, answer = $5
+         where tenant_id = $1 and scope = $2 and idempotency_key = $3",
+    )
+    .bind(request.tenant.0)
+    .bind(&request.scope)
+    .bind(&request.key)
+    .bind(i16::try_from(status).unwrap_or_default())
+    .bind(answer)
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 /// Removes marks that no repeat can ask for, of the `most` producers behind `after`. Returns

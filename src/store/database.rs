@@ -20,6 +20,8 @@ use crate::{lifecycle::Lifecycle, model::limits};
 
 /// A session with the database.
 pub type Session = sqlx::PgConnection;
+/// A session that goes back to its pool.
+pub type PooledSession = PoolConnection<Postgres>;
 
 /// Sessions for changes of the catalog: few are made at a time, and they wait for one lock.
 const CHANGE_CONNECTIONS: u32 = 2;
@@ -105,14 +107,14 @@ impl Database {
     }
 
     /// A session for single statements, within [`limits::DATABASE_ACQUIRE_TIMEOUT`].
-    pub async fn acquire(&self) -> Result<PoolConnection<Postgres>, StoreError> {
+    pub async fn acquire(&self) -> Result<PooledSession, StoreError> {
         self.check_prepared()?;
         acquire(|| self.pools().statements).await
     }
 
     /// A session for a change of several statements. The work goes on in a task that is not
     /// dropped with its request.
-    pub async fn acquire_for_change(&self) -> Result<PoolConnection<Postgres>, StoreError> {
+    pub async fn acquire_for_change(&self) -> Result<PooledSession, StoreError> {
         self.check_prepared()?;
         acquire(|| self.pools().changes).await
     }
@@ -157,7 +159,7 @@ impl Database {
     }
 }
 
-async fn acquire(pool: impl Fn() -> PgPool) -> Result<PoolConnection<Postgres>, StoreError> {
+async fn acquire(pool: impl Fn() -> PgPool) -> Result<PooledSession, StoreError> {
     match pool().acquire().await {
         // The log has moved, and there is another one.
         Err(sqlx::Error::PoolClosed) => pool().acquire().await,

@@ -18,6 +18,7 @@ pub mod lock;
 pub mod migrate;
 pub mod nodes;
 pub mod notify;
+pub mod once;
 pub mod outbox;
 pub mod read;
 pub mod replication;
@@ -26,6 +27,6 @@ pub mod server;
 pub mod topics;
 pub mod wakes;
 
-pub use database::{Database, Session};
+pub use database::{Database, PooledSession, Session};
 pub use error::StoreError;
 pub use incarnation::Incarnation;

@@ -1,12 +1,17 @@
 //! `Idempotency-Key`: a request that is carried out once, however often it is sent.
 
 use axum::{
-    extract::FromRequestParts,
+    extract::{FromRequest, FromRequestParts, Request},
     http::{HeaderMap, HeaderName, HeaderValue, request::Parts},
     response::Response,
 };
+use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
+use super::{
+    body::{Bodies, ReadBody},
+    json::json_object,
+};
 use crate::{
     api::error::{ErrorCode, Problem},
     model::{TenantId, limits},
@@ -41,8 +46,8 @@ impl Fingerprint {
 
 /// The key of a request and what it asks for.
 ///
-/// A route that writes rows in a transaction records its answer there, before its effects, by
-/// `store::claims::record`; a publish hands the claim to the append.
+/// A route that changes rows does it by `store::once`, with the record of its answer in the same
+/// transaction; a publish hands the claim to the append.
 #[derive(Clone, Debug)]
 pub struct IdempotencyKey {
     key: String,
@@ -89,19 +94,42 @@ impl IdempotencyKey {
     }
 }
 
-/// That a request has no `Idempotency-Key`: its route does not replay answers yet, and a header
-/// that promises it is refused rather than overlooked.
+/// A JSON body as `T`, and the key that the request may have.
 #[derive(Debug)]
-pub struct NoIdempotencyKey;
+pub struct KeyedJson<T> {
+    /// The body.
+    pub body: T,
+    /// The key, which counts for this body.
+    pub key: Option<IdempotencyKey>,
+}
 
-impl<S: Send + Sync> FromRequestParts<S> for NoIdempotencyKey {
+impl<T, S> FromRequest<S> for KeyedJson<T>
+where
+    T: DeserializeOwned,
+    S: AsRef<Bodies> + Send + Sync,
+{
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let headers = IdempotencyKey::is_in(request.headers()).then(|| request.headers().clone());
+        let read = ReadBody::from_request(request, state).await?;
+        let key = match headers {
+            Some(headers) => IdempotencyKey::of(&headers, |asks| asks.add(b'b', &read.bytes))?,
+            None => None,
+        };
+        Ok(Self { body: json_object(&read)?, key })
+    }
+}
+
+/// The key that a request without a body may have.
+#[derive(Debug)]
+pub struct BareKey(pub Option<IdempotencyKey>);
+
+impl<S: Send + Sync> FromRequestParts<S> for BareKey {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
-        if IdempotencyKey::is_in(&parts.headers) {
-            return Err(Problem::not_yet_supported("an Idempotency-Key on this route"));
-        }
-        Ok(Self)
+        IdempotencyKey::of(&parts.headers, |_| {}).map(Self)
     }
 }
 

@@ -32,12 +32,17 @@ where
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let body = ReadBody::from_request(request, state).await?;
-        require_json(&body, "JSON")?;
-        if body.bytes.trim_ascii_start().first() != Some(&b'{') {
-            return Err(no_object(&body.bytes));
-        }
-        serde_json::from_slice(&body.bytes).map(Self).map_err(|_| json_problem::<T>(&body.bytes))
+        json_object(&body).map(Self)
     }
+}
+
+/// A body that is a JSON object, as `T`.
+pub(super) fn json_object<T: DeserializeOwned>(body: &ReadBody) -> Result<T, Problem> {
+    require_json(body, "JSON")?;
+    if body.bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(no_object(&body.bytes));
+    }
+    serde_json::from_slice(&body.bytes).map_err(|_| json_problem::<T>(&body.bytes))
 }
 
 /// Refuses a body that says it is something other than JSON. `takes` names what the route reads.

@@ -8,6 +8,6 @@ mod json;
 mod params;
 
 pub use body::{Bodies, MediaKind, ReadBody};
-pub use idempotency::{Fingerprint, IdempotencyKey, NoIdempotencyKey, replayed};
+pub use idempotency::{BareKey, Fingerprint, IdempotencyKey, KeyedJson, replayed};
 pub use json::{JsonBody, Object, json_problem, require_json, too_deep, too_deep_at};
 pub use params::{PathParams, QueryParams};

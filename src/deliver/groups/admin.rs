@@ -8,8 +8,10 @@ use crate::{
     log::Position,
     model::{GroupId, PartitionId, TenantId},
     store::{
-        self,
+        self, PooledSession, StoreError,
+        claims::{ClaimKey, RequestKey, Standing},
         groups::{GroupSummary, Lag},
+        once::{self, Keyed, Once},
     },
 };
 
@@ -23,6 +25,9 @@ pub struct Described {
     /// How far it is behind.
     pub partitions: Vec<Lag>,
 }
+
+/// Partition and new epoch of each that moved.
+pub type Moved = Vec<(PartitionId, i64)>;
 
 impl Groups {
     /// A group with its members and how far it is behind.
@@ -80,33 +85,62 @@ impl Groups {
         self.detached(async move { Ok(log.resolve(partition, position).await?) }).await
     }
 
+    /// What stands under the key of a request, if it came before.
+    pub async fn standing(&self, key: RequestKey) -> Result<Option<Standing>, GroupError> {
+        let groups = self.clone();
+        self.detached(async move {
+            let mut session = groups.shared.database.acquire().await?;
+            Ok(store::claims::find(&mut session, &ClaimKey::Request(key)).await?)
+        })
+        .await
+    }
+
     /// Moves partitions to offsets, while the group runs. Returns partition and new epoch of each
     /// that the group has.
     pub async fn seek(
         &self,
         group: GroupId,
         to: Vec<(PartitionId, i64)>,
-    ) -> Result<Vec<(PartitionId, i64)>, GroupError> {
+        keyed: Option<Keyed<Moved>>,
+    ) -> Result<Once<Moved>, GroupError> {
         let groups = self.clone();
         self.detached(async move {
-            let mut session = groups.shared.database.acquire().await?;
-            let moved = store::groups::seek(&mut session, group, &to).await?;
+            let mut session = groups.session_for(keyed.is_some()).await?;
+            let once = once::committed(&mut session, keyed, async |session| {
+                store::groups::seek(session, group, &to).await
+            });
+            let once = once.await?;
             groups.changed(group);
-            Ok(moved)
+            Ok(once)
         })
         .await
     }
 
     /// Pauses a group or lets it go on.
-    pub async fn set_paused(&self, group: GroupId, paused: bool) -> Result<(), GroupError> {
+    pub async fn set_paused(
+        &self,
+        group: GroupId,
+        paused: bool,
+        keyed: Option<Keyed<()>>,
+    ) -> Result<Once<()>, GroupError> {
         let groups = self.clone();
         self.detached(async move {
-            let mut session = groups.shared.database.acquire().await?;
-            let done = store::groups::set_paused(&mut session, group, paused).await?;
+            let mut session = groups.session_for(keyed.is_some()).await?;
+            let once = once::committed(&mut session, keyed, async |session| {
+                let done = store::groups::set_paused(session, group, paused).await?;
+                if done { Ok(()) } else { Err(GroupError::NoGroup) }
+            });
+            let once = once.await?;
             groups.changed(group);
-            if done { Ok(()) } else { Err(GroupError::NoGroup) }
+            Ok(once)
         })
         .await
+    }
+
+    /// A session for one statement, which a key makes a transaction of several.
+    async fn session_for(&self, is_keyed: bool) -> Result<PooledSession, StoreError> {
+        let database = &self.shared.database;
+        if is_keyed { database.acquire_for_change().await } else { database.acquire().await }
     }
 
     /// Deletes a group. Whoever polls is told.

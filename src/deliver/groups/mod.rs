@@ -33,6 +33,7 @@ use crate::{
     store::{
         self, Database, StoreError,
         groups::{JoinOutcome, JoinWish, Joined},
+        once::{self, Keyed, Once},
     },
 };
 
@@ -72,6 +73,17 @@ pub enum GroupError {
     /// The change was begun and its task ended without a word.
     #[error("the change was not finished")]
     Unfinished,
+}
+
+/// A member that joined.
+#[derive(Clone, Debug)]
+pub struct Entered {
+    /// What it has.
+    pub joined: Joined,
+    /// The cursor of its first poll.
+    pub cursor: Cursor,
+    /// The same as text.
+    pub sealed: String,
 }
 
 /// Groups as one node sees them. Clones share it.
@@ -171,42 +183,29 @@ impl Groups {
         tenant: TenantId,
         name: Name,
         wish: JoinWish,
-    ) -> Result<(Joined, Cursor), GroupError> {
-        let groups = self.clone();
-        let wanted = name.clone();
-        let joined = self.detached(async move {
+        keyed: Option<Keyed<Entered>>,
+    ) -> Result<Once<Entered>, GroupError> {
+        let key = self.key().await?.clone();
+        let (groups, wanted) = (self.clone(), name.clone());
+        let entered = self.detached(async move {
             let mut session = groups.shared.database.acquire_for_change().await?;
-            let joined = store::groups::join_committed(
-                &mut session,
-                tenant,
-                &wanted,
-                &wish,
-                &target::target,
-            )
-            .await?;
-            groups.changed(joined.group);
-            Ok(joined)
-        });
-        let joined = joined.await?;
-        self.remember((tenant, name), joined.group);
-        match joined.outcome {
-            JoinOutcome::New | JoinOutcome::Again | JoinOutcome::TakenOver => {}
-            JoinOutcome::Stale => {
-                return Err(GroupError::Stale { generation: joined.generation });
+            let once = once::committed(&mut session, keyed, async |session| {
+                let plan = &target::target;
+                let joined =
+                    store::groups::join_committed(session, tenant, &wanted, &wish, plan).await?;
+                entered(joined, &wish.member, &key)
+            });
+            let once = once.await?;
+            if let Once::Done(entered) = &once {
+                groups.changed(entered.joined.group);
             }
-            JoinOutcome::Different => return Err(GroupError::Different),
-            JoinOutcome::Full => return Err(GroupError::Full),
-        }
-        let holdings = joined.check.iter().flat_map(|check| &check.holdings);
-        let places = holdings.zip(&joined.lows).map(|(held, low)| Place {
-            partition: held.partition,
-            epoch: held.epoch,
-            position: held.committed.max(*low),
-            is_told: false,
+            Ok(once)
         });
-        let (group, generation) = (joined.group, joined.generation);
-        let cursor = Cursor { group, generation, turn: 0, places: places.collect() };
-        Ok((joined, cursor))
+        let entered = entered.await?;
+        if let Once::Done(entered) = &entered {
+            self.remember((tenant, name), entered.joined.group);
+        }
+        Ok(entered)
     }
 
     /// A cursor as text, for `member` alone.
@@ -264,6 +263,27 @@ impl Groups {
             watched.invalidate();
         }
     }
+}
+
+/// What a join came to, unless it was refused.
+fn entered(joined: Joined, member: &str, key: &CursorKey) -> Result<Entered, GroupError> {
+    match joined.outcome {
+        JoinOutcome::New | JoinOutcome::Again | JoinOutcome::TakenOver => {}
+        JoinOutcome::Stale => return Err(GroupError::Stale { generation: joined.generation }),
+        JoinOutcome::Different => return Err(GroupError::Different),
+        JoinOutcome::Full => return Err(GroupError::Full),
+    }
+    let holdings = joined.check.iter().flat_map(|check| &check.holdings);
+    let places = holdings.zip(&joined.lows).map(|(held, low)| Place {
+        partition: held.partition,
+        epoch: held.epoch,
+        position: held.committed.max(*low),
+        is_told: false,
+    });
+    let (group, generation) = (joined.group, joined.generation);
+    let cursor = Cursor { group, generation, turn: 0, places: places.collect() };
+    let sealed = cursor.write(key, member);
+    Ok(Entered { joined, cursor, sealed })
 }
 
 /// How long a poll waits that asks for `wait`, of a member that may be silent for `timeout`.

@@ -202,10 +202,14 @@ async fn chaos_planted_marks_by_partition_are_caught() {
     let seed = seed();
     for planted in [false, true] {
         if planted {
-            let owner = "      select c.owner, c.producer,";
-            assert!(ADMIT.contains(owner), "the function has changed");
-            rig.run(&ADMIT.replacen(owner, "      select ids[part_ids[c.first]], c.producer,", 1))
-                .await;
+            let begun = "begin\n  for _ in";
+            assert!(ADMIT.contains(begun), "the function has changed");
+            let by_partition = "begin
+              owners := array(
+                select ids[part_ids[u.first]]
+                from unnest(firsts[:marks]) with ordinality u (first, n) order by n);
+              for _ in";
+            rig.run(&ADMIT.replacen(begun, by_partition, 1)).await;
             let by_owner = "m.owner_id = of_owner and ";
             assert!(STANDING.contains(by_owner), "the function has changed");
             rig.run(&STANDING.replacen(by_owner, "", 1)).await;

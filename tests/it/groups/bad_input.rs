@@ -183,7 +183,7 @@ async fn a_seek_goes_nowhere_that_cannot_be_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_idempotency_key_is_refused_rather_than_overlooked() {
+async fn what_is_no_idempotency_key_is_refused() {
     let (_database, node, client) = one().await;
     client.put_topic("orders", json!({"partitions": 1})).await;
     Member::join(&client, "g", orders()).await;
@@ -194,10 +194,14 @@ async fn an_idempotency_key_is_refused_rather_than_overlooked() {
         ("pause", json!({})),
         ("resume", json!({})),
     ] {
-        let request = client.request(Method::POST, &format!("/v1/groups/g/{path}"));
-        let request = request.header("idempotency-key", "once").json(&body);
-        client.send(request).await.problem(422, "not_yet_supported", "none");
+        for key in ["", "a b", &"k".repeat(256)] {
+            let request = client.request(Method::POST, &format!("/v1/groups/g/{path}"));
+            let request = request.header("idempotency-key", key).json(&body);
+            client.send(request).await.problem(422, "invalid", "none");
+        }
     }
-    assert_eq!(client.get("/v1/groups/g").await.ok()["state"], "stable");
+    let group = client.get("/v1/groups/g").await.ok();
+    assert_eq!((&group["state"], &group["paused"]), (&json!("stable"), &json!(false)));
+    assert_eq!(group["members"].as_array().map(Vec::len), Some(1));
     node.stop().await.expect("stops");
 }

@@ -8,6 +8,7 @@ mod crowd;
 mod epochs;
 mod life;
 mod lost;
+mod once;
 mod rebalance;
 mod start;
 mod torture;

@@ -1,17 +1,13 @@
 //! `Idempotency-Key`: the first answer is given again, byte for byte.
 
 use futures_util::future::join_all;
-use postrider::{
-    lifecycle::Lifecycle,
-    model::ids::DEFAULT_TENANT,
-    store::claims::{self, ClaimKey, RequestKey},
-};
+use postrider::lifecycle::Lifecycle;
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::{Connection, Executor};
 
 use super::{ORDERS, TwoNodes};
-use crate::support::{Answer, Client, TestDatabase, eventually};
+use crate::support::{Answer, Client, eventually};
 
 const JSON: &str = "application/json";
 const NDJSON: &str = "application/x-ndjson";
@@ -207,40 +203,4 @@ async fn an_upload_of_lines_that_is_sent_again_goes_on_where_it_stopped() {
     assert_eq!(last["error"]["code"], "body_differs");
     assert_eq!(changed.text().lines().count(), 1_001);
     pair.stop().await;
-}
-
-/// What routes other than a publish use: the record is written with what it protects, and stands
-/// or falls with it.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_recorded_answer_stands_with_its_transaction() {
-    let database = TestDatabase::new().await;
-    let [mut one, mut two] = [database.connect().await, database.connect().await];
-    let request = |scope: &str| RequestKey {
-        tenant: DEFAULT_TENANT,
-        scope: scope.to_owned(),
-        key: "k".to_owned(),
-    };
-    let (seek, key) = (request("POST /groups/1/seek"), ClaimKey::Request);
-    let answer = (201, b"{\"done\":true}".as_slice());
-    let mut undone = one.begin().await.expect("begins");
-    assert!(claims::record(&mut undone, &seek, [1; 16], answer).await.expect("written"));
-    undone.rollback().await.expect("undone");
-    assert_eq!(claims::find(&mut one, &key(seek.clone())).await.expect("read"), None);
-
-    let mut first = one.begin().await.expect("begins");
-    assert!(claims::record(&mut first, &seek, [1; 16], answer).await.expect("written"));
-    // The second one waits for the first, and then has no effect.
-    let second = async {
-        let mut tx = two.begin().await.expect("begins");
-        let is_new = claims::record(&mut tx, &seek, [2; 16], (200, b"other")).await;
-        tx.rollback().await.expect("ends");
-        is_new.expect("asked")
-    };
-    let (is_new, ()) = tokio::join!(second, async { first.commit().await.expect("commits") });
-    assert!(!is_new);
-    let standing = claims::find(&mut two, &key(seek)).await.expect("read").expect("it stands");
-    assert_eq!((standing.hash, standing.status), (vec![1; 16], 201));
-    assert_eq!((&standing.answer[..], standing.results), (answer.1, None));
-    let elsewhere = request("POST /groups/2/seek");
-    assert!(claims::record(&mut two, &elsewhere, [2; 16], answer).await.expect("written"));
 }

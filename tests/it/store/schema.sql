@@ -8,102 +8,101 @@ declare
   -- How many sequences of a producer are answered again; limits::PRODUCER_WINDOW.
   producer_window constant int := 64;
   marks int := coalesce(cardinality(owners), 0);
-  is_refused boolean := false;
-  is_told boolean;
-  new_owners bigint[];
-  new_producers uuid[];
-  new_sequences bigint[];
-  new_tenants bigint[];
-  new_scopes text[];
-  new_keys text[];
+  is_met boolean;
 begin
-  if marks > 0 then
-    -- Waits for whoever holds the same sequence and is not committed.
-    with new as (
-      insert into producer_marks (owner_id, producer_id, sequence, body_hash, layout, results)
-      select c.owner, c.producer, c.sequence, c.hash, c.layout,
-        case when c.first = c.last
-          then array[next_offsets[part_ids[c.first]] + part_shifts[c.first]]
-          else array(
+  for _ in 1 .. 3 loop
+    -- A refusal undoes the inserts with the block. They are plain ones: "on conflict" probes the
+    -- key first and writes a record to the WAL for each row, which is more than the block costs,
+    -- a transaction id of its own for each flush with claims.
+    begin
+      is_met := false;
+      -- Waits for whoever holds the same sequence and is not committed.
+      if marks > 0 then
+        insert into producer_marks (owner_id, producer_id, sequence, body_hash, layout, results)
+        select c.owner, c.producer, c.sequence, c.hash, c.layout,
+          case when c.first = c.last
+            then array[next_offsets[part_ids[c.first]] + part_shifts[c.first]]
+            else array(
+              select next_offsets[part_ids[part]] + part_shifts[part]
+              from generate_series(c.first, c.last) part)
+          end
+        from unnest(owners, producers, sequences, hashes, layouts, firsts, lasts)
+          c (owner, producer, sequence, hash, layout, first, last)
+        where c.owner is not null;
+      end if;
+      if tenants is not null then
+        insert into idempotency_keys
+          (tenant_id, scope, idempotency_key, body_hash, status, answer, results)
+        select c.tenant, c.scope, c.key, hashes[marks + c.n], 200, layouts[marks + c.n],
+          array(
             select next_offsets[part_ids[part]] + part_shifts[part]
-            from generate_series(c.first, c.last) part)
-        end
-      from unnest(owners, producers, sequences, hashes, layouts, firsts, lasts)
-        c (owner, producer, sequence, hash, layout, first, last)
-      where c.owner is not null
-      on conflict do nothing returning owner_id, producer_id, sequence
-    )
-    select array_agg(new.owner_id), array_agg(new.producer_id), array_agg(new.sequence)
-    into new_owners, new_producers, new_sequences from new;
-    is_refused := cardinality(new_owners) is distinct from marks;
-    if not is_refused then
+            from generate_series(firsts[marks + c.n], lasts[marks + c.n]) part)
+        from unnest(tenants, scopes, keys) with ordinality c (tenant, scope, key, n);
+      end if;
       -- In a statement after the insert: a mark that was pruned left a newest one behind, which
       -- was committed before it went.
-      perform 1 from unnest(lowest) low (n)
-      where exists (
-        select from producer_marks m
-        where m.owner_id = owners[low.n] and m.producer_id = producers[low.n]
-          and m.sequence >= sequences[low.n] + producer_window);
-      is_refused := found;
-    end if;
-  end if;
-  if tenants is not null then
-    with new as (
-      insert into idempotency_keys
-        (tenant_id, scope, idempotency_key, body_hash, status, answer, results)
-      select c.tenant, c.scope, c.key, hashes[marks + c.n], 200, layouts[marks + c.n],
-        array(
-          select next_offsets[part_ids[part]] + part_shifts[part]
-          from generate_series(firsts[marks + c.n], lasts[marks + c.n]) part)
-      from unnest(tenants, scopes, keys) with ordinality c (tenant, scope, key, n)
-      on conflict do nothing returning tenant_id, scope, idempotency_key
-    )
-    select array_agg(new.tenant_id), array_agg(new.scope), array_agg(new.idempotency_key)
-    into new_tenants, new_scopes, new_keys from new;
-    is_refused := is_refused or cardinality(new_tenants) is distinct from cardinality(tenants);
-  end if;
-  -- What came before is answered as it was, whatever it expects now.
-  return query
-    select 5::smallint, u.id, u.next_offset, null::timestamptz
-    from unnest(ids, expects, next_offsets) u (id, expected, next_offset)
-    where u.expected >= 0 and u.expected <> u.next_offset;
-  is_told := found;
-  if not is_told and not is_refused then
-    return;
-  end if;
-  return query
-    select case when old.is_old then 7 else 6 end::smallint, null::bigint, c.n, null::timestamptz
-    from unnest(owners, producers, sequences) with ordinality c (owner, producer, sequence, n)
-    cross join lateral (
-      select exists (
-        select from producer_marks m
+      if marks > 0 then
+        perform 1 from unnest(lowest) low (n)
+        where exists (
+          select from producer_marks m
+          where m.owner_id = owners[low.n] and m.producer_id = producers[low.n]
+            and m.sequence >= sequences[low.n] + producer_window);
+        if found then
+          raise sqlstate 'PR001';
+        end if;
+      end if;
+      if expects is not null then
+        perform 1 from unnest(expects, next_offsets) u (expected, next_offset)
+        where u.expected >= 0 and u.expected <> u.next_offset;
+        if found then
+          raise sqlstate 'PR001';
+        end if;
+      end if;
+      return;
+    exception
+      when unique_violation then is_met := true;
+      when sqlstate 'PR001' then null;
+    end;
+    -- "limit 1" keeps each look one by key: a join with an empty table is planned as a scan.
+    return query
+      select case when sought.is_old then 7 else 6 end::smallint, null::bigint, c.n,
+        null::timestamptz
+      from unnest(owners, producers, sequences) with ordinality c (owner, producer, sequence, n)
+      cross join lateral (
+        select true as is_old from producer_marks m
         where m.owner_id = c.owner and m.producer_id = c.producer
-          and m.sequence >= c.sequence + producer_window) as is_old
-    ) old
-    where old.is_old or not exists (
-      select from unnest(new_owners, new_producers, new_sequences) n (owner, producer, sequence)
-      where n.owner = c.owner and n.producer = c.producer and n.sequence = c.sequence)
-    union all
-    select 6::smallint, null::bigint, marks + c.n, null::timestamptz
-    from unnest(tenants, scopes, keys) with ordinality c (tenant, scope, key, n)
-    where not exists (
-      select from unnest(new_tenants, new_scopes, new_keys) n (tenant, scope, key)
-      where n.tenant = c.tenant and n.scope = c.scope and n.key = c.key);
-  -- A claim that comes twice in a flush would be taken back and its messages appended.
-  if not found and not is_told then
-    raise exception 'a claim comes twice in a flush' using errcode = '22000';
-  end if;
-  -- One at a time: a join with an empty table is planned as a scan of the whole index.
-  for n in 1 .. coalesce(cardinality(new_owners), 0) loop
-    delete from producer_marks m
-    where m.owner_id = new_owners[n] and m.producer_id = new_producers[n]
-      and m.sequence = new_sequences[n];
+          and m.sequence >= c.sequence + producer_window
+        union all
+        select false from producer_marks m
+        where m.owner_id = c.owner and m.producer_id = c.producer and m.sequence = c.sequence
+        limit 1
+      ) sought
+      union all
+      select 6::smallint, null::bigint, marks + c.n, null::timestamptz
+      from unnest(tenants, scopes, keys) with ordinality c (tenant, scope, key, n)
+      cross join lateral (
+        select from idempotency_keys k
+        where k.tenant_id = c.tenant and k.scope = c.scope and k.idempotency_key = c.key
+        limit 1
+      ) sought;
+    -- What came before is answered as it was, whatever it expects; and the insert ended at the
+    -- first that was met, so of the others' offsets nothing is said yet.
+    if found then
+      return;
+    end if;
+    if not is_met then
+      return query
+        select 5::smallint, u.id, u.next_offset, null::timestamptz
+        from unnest(ids, expects, next_offsets) u (id, expected, next_offset)
+        where u.expected >= 0 and u.expected <> u.next_offset;
+      if found then
+        return;
+      end if;
+    end if;
+    -- What was in the way was pruned meanwhile.
   end loop;
-  for n in 1 .. coalesce(cardinality(new_tenants), 0) loop
-    delete from idempotency_keys k
-    where k.tenant_id = new_tenants[n] and k.scope = new_scopes[n]
-      and k.idempotency_key = new_keys[n];
-  end loop;
+  -- Most likely it comes twice in this flush, where it would be met each time.
+  raise exception 'a claim is in the way and cannot be found' using errcode = '22000';
 end
 $$;
 
@@ -545,13 +544,20 @@ CREATE FUNCTION postrider.group_delete(of_group bigint) RETURNS boolean
     SET search_path TO 'postrider', 'pg_temp'
     SET lock_timeout TO '2s'
     AS $$
+declare
+  of_tenant bigint;
+  requests text;
 begin
   perform pg_advisory_xact_lock(360287970189639680 + of_group);
   update groups g set deleted_at = clock_timestamp(), version = g.version + 1
-  where g.group_id = of_group and g.deleted_at is null;
+  where g.group_id = of_group and g.deleted_at is null
+  returning g.tenant_id, 'POST /groups/' || g.name into of_tenant, requests;
   if not found then
     return false;
   end if;
+  -- From the slash behind the name to the character after it.
+  delete from idempotency_keys k
+  where k.tenant_id = of_tenant and k.scope >= requests || '/' and k.scope < requests || '0';
   delete from member_heartbeats h using group_members m
   where m.group_id = of_group and h.member_number = m.member_number;
   delete from group_members m where m.group_id = of_group;

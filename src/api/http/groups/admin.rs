@@ -1,15 +1,19 @@
 //! Groups as resources: seen, listed, paused, deleted.
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{Json, extract::State, http::StatusCode, response::Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{change_problem, find, poll_problem};
+use super::{
+    change_problem, find,
+    once::{Asked, no_content},
+    poll_problem,
+};
 use crate::{
     api::{
         AppState,
         error::{Problem, ProblemBody},
-        extract::{NoIdempotencyKey, PathParams, QueryParams},
+        extract::{BareKey, IdempotencyKey, PathParams, QueryParams},
         http::topics::{ListParams, name},
     },
     auth::Principal,
@@ -237,43 +241,57 @@ pub async fn delete_group(
 /// Nothing is delivered to its members until it is resumed; they stay members, and may commit.
 #[utoipa::path(post, path = "/v1/groups/{group}/pause", operation_id = "pause_group",
     tag = "groups",
-    params(("group" = String, Path, description = "The group's name.")),
-    responses((status = 204, description = "The group is paused."),
+    params(("group" = String, Path, description = "The group's name."),
+        ("Idempotency-Key" = Option<String>, Header,
+            description = "The request is carried out once; a repeat gets the first answer.")),
+    responses((status = 204, description = "The group is paused.",
+            headers(("Idempotency-Replayed" = Option<String>,
+                description = "`true` where the request came before with its key."))),
+        (status = 409, description = "A request with the key is running.",
+            body = ProblemBody, content_type = "application/problem+json"),
         (status = 504, description = "It may have happened: the database did not say.",
             body = ProblemBody, content_type = "application/problem+json")))]
 pub async fn pause_group(
     principal: Principal,
-    _: NoIdempotencyKey,
+    BareKey(key): BareKey,
     State(state): State<AppState>,
     PathParams(group): PathParams<String>,
-) -> Result<StatusCode, Problem> {
-    set_paused(&state, principal, &group, true).await
+) -> Result<Response, Problem> {
+    set_paused(&state, principal, &group, (true, key)).await
 }
 
 /// Resume a group
 #[utoipa::path(post, path = "/v1/groups/{group}/resume", operation_id = "resume_group",
     tag = "groups",
-    params(("group" = String, Path, description = "The group's name.")),
-    responses((status = 204, description = "The group goes on."),
+    params(("group" = String, Path, description = "The group's name."),
+        ("Idempotency-Key" = Option<String>, Header,
+            description = "The request is carried out once; a repeat gets the first answer.")),
+    responses((status = 204, description = "The group goes on.",
+            headers(("Idempotency-Replayed" = Option<String>,
+                description = "`true` where the request came before with its key."))),
+        (status = 409, description = "A request with the key is running.",
+            body = ProblemBody, content_type = "application/problem+json"),
         (status = 504, description = "It may have happened: the database did not say.",
             body = ProblemBody, content_type = "application/problem+json")))]
 pub async fn resume_group(
     principal: Principal,
-    _: NoIdempotencyKey,
+    BareKey(key): BareKey,
     State(state): State<AppState>,
     PathParams(group): PathParams<String>,
-) -> Result<StatusCode, Problem> {
-    set_paused(&state, principal, &group, false).await
+) -> Result<Response, Problem> {
+    set_paused(&state, principal, &group, (false, key)).await
 }
 
 async fn set_paused(
     state: &AppState,
     principal: Principal,
     group: &str,
-    paused: bool,
-) -> Result<StatusCode, Problem> {
-    let (_, id) = find(state, principal, group).await?;
-    let done = state.groups.set_paused(id, paused).await;
-    done.map_err(|error| change_problem(error, group))?;
-    Ok(StatusCode::NO_CONTENT)
+    (paused, key): (bool, Option<IdempotencyKey>),
+) -> Result<Response, Problem> {
+    let (name, id) = find(state, principal, group).await?;
+    let route = if paused { "pause" } else { "resume" };
+    let asked = Asked::new(state, (principal.tenant, &name), route, key)?;
+    let once = state.groups.set_paused(id, paused, asked.keyed(no_content)).await;
+    let once = once.map_err(|error| asked.problem(change_problem(error, group)))?;
+    asked.answer(once, no_content)
 }

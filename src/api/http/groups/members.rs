@@ -2,25 +2,29 @@
 
 use std::time::Duration;
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{extract::State, http::StatusCode, response::Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{change_problem, find, invalid, member_id};
+use super::{
+    change_problem, find, invalid, member_id,
+    once::{Asked, json},
+};
 use crate::{
     api::{
         AppState,
         error::{Problem, ProblemBody},
-        extract::{JsonBody, NoIdempotencyKey, PathParams},
+        extract::{KeyedJson, PathParams},
         http::topics::name,
     },
     auth::{Principal, random_id},
+    deliver::groups::Entered,
     model::{
         duration,
         group::{Start, TopicPattern},
         limits,
     },
-    store::groups::JoinWish,
+    store::{groups::JoinWish, once::Once},
     telemetry::metrics::GROUPS,
 };
 
@@ -89,40 +93,52 @@ pub struct JoinOut {
 /// a lower one is `stale_epoch`.
 #[utoipa::path(post, path = "/v1/groups/{group}/members", operation_id = "join_group",
     tag = "groups",
-    params(("group" = String, Path, description = "The group's name.")),
+    params(("group" = String, Path, description = "The group's name."),
+        ("Idempotency-Key" = Option<String>, Header,
+            description = "The request is carried out once; a repeat gets the first answer.")),
     request_body(content = JoinIn, description = "What the member reads."),
-    responses((status = 201, description = "The member is in.", body = JoinOut),
-        (status = 409, description = "A later process of the member has joined.",
+    responses((status = 201, description = "The member is in.", body = JoinOut,
+            headers(("Idempotency-Replayed" = Option<String>,
+                description = "`true` where the request came before with its key."))),
+        (status = 409,
+            description = "A later process of the member has joined, or its key is running.",
             body = ProblemBody, content_type = "application/problem+json"),
         (status = 504, description = "It may have happened: the database did not say.",
             body = ProblemBody, content_type = "application/problem+json")))]
 pub async fn join_group(
     principal: Principal,
-    _: NoIdempotencyKey,
     State(state): State<AppState>,
     PathParams(group): PathParams<String>,
-    JsonBody(body): JsonBody<JoinIn>,
-) -> Result<(StatusCode, Json<JoinOut>), Problem> {
+    KeyedJson { body, key }: KeyedJson<JoinIn>,
+) -> Result<Response, Problem> {
     let name = name(&group)?;
     let wish = wish(body)?;
     let member = wish.member.clone();
-    let joined = state.groups.join(principal.tenant, name, wish).await;
-    let (joined, cursor) = joined.map_err(|error| change_problem(error, &group))?;
-    let cursor = state.groups.sealed(&cursor, &member).await;
-    let cursor = cursor.map_err(|error| change_problem(error, &group))?;
-    GROUPS.joins.increment(1);
-    let holdings = joined.check.iter().flat_map(|check| &check.holdings);
-    let assignments = holdings.zip(&joined.lows).map(|(held, low)| AssignmentOut {
-        topic: held.topic.clone(),
-        partition: held.index,
-        epoch: held.epoch,
-        offset: held.committed.max(*low),
-        gap: Some(low - held.committed).filter(|gap| *gap > 0),
-    });
-    let assignments = assignments.collect();
-    let generation = joined.generation;
-    let out = JoinOut { member_id: member, generation, cursor, assignments };
-    Ok((StatusCode::CREATED, Json(out)))
+    let joined =
+        move |entered: &Entered| json(StatusCode::CREATED, &JoinOut::new(&member, entered));
+    let asked = Asked::new(&state, (principal.tenant, &name), "members", key)?;
+    let once = state.groups.join(principal.tenant, name, wish, asked.keyed(joined.clone())).await;
+    let once = once.map_err(|error| asked.problem(change_problem(error, &group)))?;
+    if matches!(once, Once::Done(_)) {
+        GROUPS.joins.increment(1);
+    }
+    asked.answer(once, joined)
+}
+
+impl JoinOut {
+    fn new(member: &str, Entered { joined, sealed, .. }: &Entered) -> Self {
+        let holdings = joined.check.iter().flat_map(|check| &check.holdings);
+        let assignments = holdings.zip(&joined.lows).map(|(held, low)| AssignmentOut {
+            topic: held.topic.clone(),
+            partition: held.index,
+            epoch: held.epoch,
+            offset: held.committed.max(*low),
+            gap: Some(low - held.committed).filter(|gap| *gap > 0),
+        });
+        let assignments = assignments.collect();
+        let (member_id, cursor) = (member.to_owned(), sealed.clone());
+        Self { member_id, generation: joined.generation, cursor, assignments }
+    }
 }
 
 /// What a member wishes, once all of it is ruled to be possible.

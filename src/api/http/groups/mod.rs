@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod members;
 pub mod offsets;
+mod once;
 pub mod poll;
 pub mod seek;
 

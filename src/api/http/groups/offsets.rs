@@ -1,19 +1,26 @@
 //! Offsets that members commit: with a poll, or by `POST /v1/groups/{group}/offsets`.
 
-use axum::{Json, extract::State};
+use axum::{extract::State, http::StatusCode, response::Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{find, invalid, poll_problem};
+use super::{
+    find, invalid,
+    once::{Asked, json},
+    poll_problem,
+};
 use crate::{
     api::{
         AppState,
         error::{ErrorCode, Problem, ProblemBody},
-        extract::{JsonBody, NoIdempotencyKey, PathParams},
+        extract::{KeyedJson, PathParams},
     },
     auth::Principal,
     model::{GroupId, Name, PartitionId, limits},
-    store::groups::{Commit, Committed},
+    store::{
+        groups::{Commit, Committed},
+        once::Once,
+    },
 };
 
 /// No offset reaches this: JSON readers keep whole numbers below it exact.
@@ -93,23 +100,38 @@ pub struct OffsetsOut {
 /// already stands under its epoch is no error, so that a commit may be repeated.
 #[utoipa::path(post, path = "/v1/groups/{group}/offsets", operation_id = "commit_offsets",
     tag = "groups",
-    params(("group" = String, Path, description = "The group's name.")),
+    params(("group" = String, Path, description = "The group's name."),
+        ("Idempotency-Key" = Option<String>, Header,
+            description = "The request is carried out once; a repeat gets the first answer.")),
     request_body(content = OffsetsIn, description = "Offsets with their epochs."),
-    responses((status = 200, description = "What was not committed.", body = OffsetsOut),
+    responses((status = 200, description = "What was not committed.", body = OffsetsOut,
+            headers(("Idempotency-Replayed" = Option<String>,
+                description = "`true` where the request came before with its key."))),
+        (status = 409, description = "A request with the key is running.",
+            body = ProblemBody, content_type = "application/problem+json"),
         (status = 504, description = "It may have happened: the database did not say.",
             body = ProblemBody, content_type = "application/problem+json")))]
 pub async fn commit_offsets(
     principal: Principal,
-    _: NoIdempotencyKey,
     State(state): State<AppState>,
     PathParams(group): PathParams<String>,
-    JsonBody(body): JsonBody<OffsetsIn>,
-) -> Result<Json<OffsetsOut>, Problem> {
+    KeyedJson { body, key }: KeyedJson<OffsetsIn>,
+) -> Result<Response, Problem> {
     check(&body.offsets, "/offsets")?;
-    let (_, id) = find(&state, principal, &group).await?;
+    let (name, id) = find(&state, principal, &group).await?;
+    let asked = Asked::new(&state, (principal.tenant, &name), "offsets", key)?;
+    let located = Located::find(&state, principal, (id, &group), body.offsets).await?;
     let nobody = |_: PartitionId, _: i64, _: i64| false;
-    let commit_errors = commit(&state, principal, (id, &group), body.offsets, nobody).await?;
-    Ok(Json(OffsetsOut { commit_errors }))
+    let commits = located.commits(nobody);
+    let told = move |done: &Vec<Committed>| {
+        json(StatusCode::OK, &OffsetsOut { commit_errors: located.errors(done) })
+    };
+    let once = state.offsets.commit(id, commits, asked.keyed(told.clone())).await;
+    let once = once.map_err(|error| asked.problem(Problem::of_store(&error)))?;
+    if let Once::Done(done) = &once {
+        forget_if_stale(&state, id, done);
+    }
+    asked.answer(once, told)
 }
 
 /// Refuses entries that no partition can have.
@@ -136,49 +158,83 @@ pub async fn commit(
     if entries.is_empty() {
         return Ok(Vec::new());
     }
-    let wanted: Vec<(&str, u32, i64)> =
-        entries.iter().map(|entry| (&*entry.topic, entry.partition, entry.epoch)).collect();
-    let partitions = meant(state, principal, (id, group), &wanted).await?;
-    let known = entries.iter().zip(&partitions).filter_map(|(entry, partition)| {
-        let partition = (*partition)?;
-        let (epoch, next_offset) = (entry.epoch, entry.offset);
-        let is_vouched = vouches(partition, epoch, next_offset);
-        Some(Commit { partition, epoch, next_offset, is_vouched })
-    });
-    let done = state.offsets.commit(id, known.collect()).await;
-    let done = done.map_err(|error| Problem::of_store(&error))?;
+    let located = Located::find(state, principal, (id, group), entries).await?;
+    let once = state.offsets.commit(id, located.commits(vouches), None).await;
+    let once = once.map_err(|error| Problem::of_store(&error))?;
+    let done = once.done().expect("nothing stands without a key");
+    forget_if_stale(state, id, &done);
+    Ok(located.errors(&done))
+}
+
+/// Whose epoch has moved learns what it has instead.
+fn forget_if_stale(state: &AppState, id: GroupId, done: &[Committed]) {
     if done.iter().any(|done| matches!(done, Committed::Stale | Committed::OtherLog)) {
-        // The member learns what it has instead.
         state.groups.forget(id);
     }
-    let mut done = done.into_iter();
-    let mut errors = Vec::new();
-    for (entry, partition) in entries.into_iter().zip(partitions) {
-        let outcome = partition.and_then(|_| done.next()).unwrap_or(Committed::Stale);
-        let (code, detail, high_watermark) = match outcome {
-            Committed::Stands => continue,
-            Committed::Stale | Committed::OtherLog => {
-                let detail = "the partition is not assigned under this epoch".to_owned();
-                (ErrorCode::StaleEpoch, detail, None)
-            }
-            Committed::AboveEnd { high } => {
-                let detail = format!("the partition ends at {high}");
-                (ErrorCode::OffsetOutOfRange, detail, Some(high))
-            }
-        };
-        let CommitIn { topic, partition, offset, epoch } = entry;
-        let code = code.as_str();
-        errors.push(CommitErrorOut {
-            topic,
-            partition,
-            offset,
-            epoch,
-            code,
-            detail,
-            high_watermark,
-        });
+}
+
+/// Entries of a commit, and the partition that each means.
+#[derive(Clone)]
+struct Located {
+    entries: Vec<CommitIn>,
+    partitions: Vec<Option<PartitionId>>,
+}
+
+impl Located {
+    async fn find(
+        state: &AppState,
+        principal: Principal,
+        (id, group): (GroupId, &str),
+        entries: Vec<CommitIn>,
+    ) -> Result<Self, Problem> {
+        let wanted: Vec<(&str, u32, i64)> =
+            entries.iter().map(|entry| (&*entry.topic, entry.partition, entry.epoch)).collect();
+        let partitions = meant(state, principal, (id, group), &wanted).await?;
+        Ok(Self { entries, partitions })
     }
-    Ok(errors)
+
+    /// What is to be committed of partitions that are there.
+    fn commits(&self, vouches: impl Fn(PartitionId, i64, i64) -> bool) -> Vec<Commit> {
+        let known = self.entries.iter().zip(&self.partitions).filter_map(|(entry, partition)| {
+            let partition = (*partition)?;
+            let (epoch, next_offset) = (entry.epoch, entry.offset);
+            let is_vouched = vouches(partition, epoch, next_offset);
+            Some(Commit { partition, epoch, next_offset, is_vouched })
+        });
+        known.collect()
+    }
+
+    /// What was not committed.
+    fn errors(&self, done: &[Committed]) -> Vec<CommitErrorOut> {
+        let mut done = done.iter().copied();
+        let mut errors = Vec::new();
+        for (entry, partition) in self.entries.iter().zip(&self.partitions) {
+            let outcome = partition.and_then(|_| done.next()).unwrap_or(Committed::Stale);
+            let (code, detail, high_watermark) = match outcome {
+                Committed::Stands => continue,
+                Committed::Stale | Committed::OtherLog => {
+                    let detail = "the partition is not assigned under this epoch".to_owned();
+                    (ErrorCode::StaleEpoch, detail, None)
+                }
+                Committed::AboveEnd { high } => {
+                    let detail = format!("the partition ends at {high}");
+                    (ErrorCode::OffsetOutOfRange, detail, Some(high))
+                }
+            };
+            let CommitIn { topic, partition, offset, epoch } = entry.clone();
+            let code = code.as_str();
+            errors.push(CommitErrorOut {
+                topic,
+                partition,
+                offset,
+                epoch,
+                code,
+                detail,
+                high_watermark,
+            });
+        }
+        errors
+    }
 }
 
 /// The partitions that are meant by topic, number and epoch: those of standing assignments, else

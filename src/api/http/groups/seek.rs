@@ -1,20 +1,25 @@
 //! `POST /v1/groups/{group}/seek`: a group goes on elsewhere, while it runs.
 
-use axum::{Json, extract::State};
+use axum::{extract::State, http::StatusCode, response::Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{change_problem, find, invalid, poll_problem};
+use super::{
+    change_problem, find, invalid,
+    once::{Asked, json},
+    poll_problem,
+};
 use crate::{
     api::{
         AppState,
         error::{ErrorCode, Problem, ProblemBody},
-        extract::{JsonBody, NoIdempotencyKey, PathParams},
+        extract::{KeyedJson, PathParams},
     },
     auth::Principal,
+    deliver::groups::admin::Moved,
     log::Position,
-    model::{GroupId, clock::parse_rfc3339_ms, group::TopicPattern, limits},
-    store::groups::Lag,
+    model::{PartitionId, clock::parse_rfc3339_ms, group::TopicPattern, limits},
+    store::{groups::Lag, once::Once},
 };
 
 /// Where to, and which partitions.
@@ -109,20 +114,31 @@ pub struct SeekOut {
 /// end. `dry_run` only says what would be.
 #[utoipa::path(post, path = "/v1/groups/{group}/seek", operation_id = "seek_group",
     tag = "groups",
-    params(("group" = String, Path, description = "The group's name.")),
+    params(("group" = String, Path, description = "The group's name."),
+        ("Idempotency-Key" = Option<String>, Header,
+            description = "The request is carried out once; a repeat gets the first answer.")),
     request_body(content = SeekIn, description = "Where to, and which partitions."),
-    responses((status = 200, description = "What moved, or would.", body = SeekOut),
+    responses((status = 200, description = "What moved, or would.", body = SeekOut,
+            headers(("Idempotency-Replayed" = Option<String>,
+                description = "`true` where the request came before with its key."))),
+        (status = 409, description = "A request with the key is running.",
+            body = ProblemBody, content_type = "application/problem+json"),
         (status = 504, description = "It may have happened: the database did not say.",
             body = ProblemBody, content_type = "application/problem+json")))]
 pub async fn seek_group(
     principal: Principal,
-    _: NoIdempotencyKey,
     State(state): State<AppState>,
     PathParams(group): PathParams<String>,
-    JsonBody(body): JsonBody<SeekIn>,
-) -> Result<Json<SeekOut>, Problem> {
+    KeyedJson { body, key }: KeyedJson<SeekIn>,
+) -> Result<Response, Problem> {
     let topics = topics(body.topics.as_deref())?;
     let (name, id) = find(&state, principal, &group).await?;
+    // What changes nothing has nothing to replay.
+    let key = key.filter(|_| !body.dry_run);
+    let asked = Asked::new(&state, (principal.tenant, &name), "seek", key)?;
+    if let Some(replayed) = asked.replayed(&state).await? {
+        return Ok(replayed);
+    }
     // Also tells whether the group still stands.
     let described = state.groups.describe(principal.tenant, &name).await;
     let standing = described.map_err(|error| poll_problem(error, &group))?.partitions;
@@ -142,16 +158,32 @@ pub async fn seek_group(
             resolved(&state, &group, Position::Time(at), among(standing, &topics)).await?
         }
     };
-    let partitions =
-        if body.dry_run { targets } else { moved(&state, id, &group, targets).await? };
-    let sought = |(lag, offset): (Lag, i64)| SoughtOut {
-        topic: lag.topic,
-        partition: lag.index,
-        committed_offset: lag.committed,
-        offset,
+    let to: Vec<(PartitionId, i64)> =
+        targets.iter().map(|(lag, offset)| (lag.partition, *offset)).collect();
+    let dry_run = body.dry_run;
+    // Of the targets those that the group still has.
+    let told = move |moved: &Moved| {
+        let has = |lag: &Lag| moved.iter().any(|(partition, _)| *partition == lag.partition);
+        let moved = targets.iter().filter(|(lag, _)| dry_run || has(lag));
+        json(StatusCode::OK, &SeekOut { dry_run, partitions: moved.map(SoughtOut::from).collect() })
     };
-    let partitions = partitions.into_iter().map(sought).collect();
-    Ok(Json(SeekOut { dry_run: body.dry_run, partitions }))
+    if dry_run || to.is_empty() {
+        return asked.answer(Once::Done(Moved::new()), told);
+    }
+    let once = state.groups.seek(id, to, asked.keyed(told.clone())).await;
+    let once = once.map_err(|error| asked.problem(change_problem(error, &group)))?;
+    asked.answer(once, told)
+}
+
+impl From<&(Lag, i64)> for SoughtOut {
+    fn from((lag, offset): &(Lag, i64)) -> Self {
+        Self {
+            topic: lag.topic.clone(),
+            partition: lag.index,
+            committed_offset: lag.committed,
+            offset: *offset,
+        }
+    }
 }
 
 fn topics(texts: Option<&[String]>) -> Result<Option<Vec<TopicPattern>>, Problem> {
@@ -228,22 +260,4 @@ async fn resolved(
         found.push((lag, offset));
     }
     Ok(found)
-}
-
-/// Moves, and keeps those that the group still has.
-async fn moved(
-    state: &AppState,
-    id: GroupId,
-    group: &str,
-    targets: Vec<(Lag, i64)>,
-) -> Result<Vec<(Lag, i64)>, Problem> {
-    if targets.is_empty() {
-        return Ok(targets);
-    }
-    let to = targets.iter().map(|(lag, offset)| (lag.partition, *offset)).collect();
-    let moved = state.groups.seek(id, to).await;
-    let moved = moved.map_err(|error| change_problem(error, group))?;
-    let has =
-        |(lag, _): &(Lag, i64)| moved.iter().any(|(partition, _)| *partition == lag.partition);
-    Ok(targets.into_iter().filter(has).collect())
 }

@@ -29,7 +29,10 @@ use crate::{
         },
     },
     auth::Principal,
-    deliver::{groups::Cursor, stream::Filter},
+    deliver::{
+        groups::{Cursor, Entered},
+        stream::Filter,
+    },
     model::{GroupId, Name, group::TopicPattern, limits},
     store::groups::JoinWish,
     telemetry::metrics::GROUPS,
@@ -165,8 +168,9 @@ async fn join(
     let (name, member): (Arc<str>, Arc<str>) =
         (Arc::from(group.as_str()), Arc::from(wish.member.as_str()));
     let session_timeout = wish.session_timeout;
-    let joined = state.groups.join(principal.tenant, group, wish).await;
-    let (joined, cursor) = joined.map_err(|error| change_problem(error, &name))?;
+    let joined = state.groups.join(principal.tenant, group, wish, None).await;
+    let joined = joined.map_err(|error| change_problem(error, &name))?;
+    let Entered { joined, cursor, .. } = joined.done().expect("nothing stands without a key");
     GROUPS.joins.increment(1);
     let (group, generation) = (joined.group, joined.generation);
     let arrival = state.groups.arrive_at(group, &member, Some(cursor.clone())).await;
