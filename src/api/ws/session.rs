@@ -3,6 +3,7 @@
 //! while there is room for the answers, and messages are put out only while little waits.
 
 mod clock;
+mod delivery;
 mod join;
 mod requests;
 mod subscriptions;
