@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use crate::{
     api::{
         self, AppParts, AppState,
-        accept::{self, AcceptSettings},
+        accept::{self, AcceptSettings, UnfinishedBytes},
         address::Addresses,
         extract::Bodies,
     },
@@ -23,7 +23,7 @@ use crate::{
     cli::doctor::Finding,
     commit::offsets::Offsets,
     config::{DatabaseSettings, LogSettings, Settings},
-    deliver::groups::Groups,
+    deliver::{groups::Groups, stream::Streams},
     lifecycle::{Lifecycle, Readiness},
     log::{self, Log},
     maintenance,
@@ -195,6 +195,13 @@ impl Node {
     pub fn with(options: NodeOptions, target: Target, clock: Clock, lifecycle: &Lifecycle) -> Self {
         let database = Database::new(target.clone(), limits::DATABASE_CONNECTIONS);
         let log = Log::notifying(options.notify, database.clone(), lifecycle.clone());
+        let catalog = Catalog::new(log.clone(), lifecycle.clone());
+        let streams = Streams::new(
+            log.clone(),
+            catalog.clone(),
+            lifecycle.clone(),
+            api::message::write_items,
+        );
         let state = AppState::new(AppParts {
             lifecycle: lifecycle.clone(),
             readiness: Readiness::new(),
@@ -202,7 +209,9 @@ impl Node {
             bodies: Bodies::default(),
             addresses: Addresses::new(options.trusted_proxies),
             origins: options.allowed_origins,
-            catalog: Catalog::new(log.clone(), lifecycle.clone()),
+            unfinished: UnfinishedBytes::default(),
+            catalog,
+            streams,
             groups: Groups::new(log.clone(), lifecycle.clone()),
             offsets: Offsets::new(database.clone(), lifecycle.clone()),
             publisher: Publisher::new(log.clone(), lifecycle.clone(), clock),
@@ -271,6 +280,7 @@ impl Node {
         lifecycle.spawn(self.state.log.clone().follow_incarnation());
         lifecycle.spawn(self.state.catalog.clone().follow_changes());
         lifecycle.spawn(self.state.groups.clone().run());
+        lifecycle.spawn(self.state.streams.clone().run());
         maintenance::start(&self.state.log, &lifecycle);
         self.probe().await;
         Ok(())

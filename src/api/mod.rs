@@ -6,10 +6,11 @@ pub mod error;
 pub mod extract;
 pub mod http;
 pub mod layers;
-mod message;
+pub mod message;
 pub mod openapi;
 pub mod origin;
 pub mod routes;
+pub mod ws;
 
 use std::sync::Arc;
 
@@ -18,12 +19,13 @@ use axum::extract::FromRef;
 use crate::{
     catalog::Catalog,
     commit::offsets::Offsets,
-    deliver::groups::Groups,
+    deliver::{groups::Groups, stream::Streams},
     lifecycle::{Lifecycle, Readiness},
     log::Log,
     model::{AllowedOrigins, Clock},
     publish::Publisher,
 };
+use accept::UnfinishedBytes;
 use address::Addresses;
 use extract::Bodies;
 
@@ -61,10 +63,14 @@ pub struct AppParts {
     pub addresses: Addresses,
     /// The origins whose pages may open sockets from elsewhere.
     pub origins: AllowedOrigins,
+    /// What unfinished frames cost together.
+    pub unfinished: UnfinishedBytes,
     /// Topics as resources.
     pub catalog: Catalog,
     /// Consumer groups.
     pub groups: Groups,
+    /// Topics that are read on.
+    pub streams: Streams,
     /// What settles offsets of groups.
     pub offsets: Offsets,
     /// The way into the log.

@@ -12,7 +12,7 @@ use super::{
         groups::{admin, members, offsets, poll, seek},
         limits, messages, nodes, ops, publish, topics,
     },
-    openapi,
+    openapi, ws,
 };
 
 fn table() -> OpenApiRouter<AppState> {
@@ -36,6 +36,7 @@ fn table() -> OpenApiRouter<AppState> {
         .routes(routes!(admin::resume_group))
         .routes(routes!(admin::get_group, admin::delete_group))
         .routes(routes!(admin::list_groups))
+        .routes(routes!(ws::open_socket))
         .routes(routes!(nodes::list_nodes))
         .routes(routes!(limits::get_limits))
         .routes(routes!(ops::get_health))

@@ -39,6 +39,7 @@ pub fn render() -> String {
     LazyLock::force(&API);
     LazyLock::force(&LOG);
     LazyLock::force(&GROUPS);
+    LazyLock::force(&STREAMS);
     handle().render()
 }
 
@@ -247,6 +248,41 @@ impl GroupMetrics {
                 "Groups in which the sweep expired a member, took a partition or assigned anew.",
             ),
             beats: counter("postrider_group_beats_total", "Heartbeats of members written down."),
+        }
+    }
+}
+
+/// Sockets, and readers that feed them.
+pub static STREAMS: LazyLock<StreamMetrics> = LazyLock::new(StreamMetrics::new);
+
+/// Sockets, event streams, and readers that feed them.
+pub struct StreamMetrics {
+    /// Sockets that are open.
+    pub sockets: Gauge,
+    /// Partitions that are read for sockets and event streams.
+    pub feeds: Gauge,
+    /// Times that a reader found messages.
+    pub rounds: Counter,
+    /// Messages sent to sockets and event streams.
+    pub delivered: Counter,
+    /// Pages that consumers read by themselves because they were behind.
+    pub pages: Counter,
+}
+
+impl StreamMetrics {
+    fn new() -> Self {
+        Self {
+            sockets: gauge("postrider_socket_open", "Sockets that are open."),
+            feeds: gauge("postrider_stream_feeds", "Partitions that are read for consumers."),
+            rounds: counter("postrider_stream_rounds_total", "Times that a reader found messages."),
+            delivered: counter(
+                "postrider_stream_messages_total",
+                "Messages sent to sockets and event streams.",
+            ),
+            pages: counter(
+                "postrider_stream_pages_total",
+                "Pages read by consumers that were behind.",
+            ),
         }
     }
 }

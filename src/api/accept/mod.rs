@@ -5,6 +5,7 @@
 mod connection;
 mod progress;
 mod socket;
+mod upgraded;
 
 use std::{
     convert::Infallible,
@@ -34,6 +35,7 @@ use tokio::{
     sync::Semaphore,
 };
 
+pub use self::upgraded::{Raw, Unfinished, UnfinishedBytes};
 use self::{
     connection::Driver,
     progress::{Progress, Serving, Watch},

@@ -11,3 +11,6 @@ pub mod ops;
 pub mod publish;
 mod topic_settings;
 pub mod topics;
+
+pub use log_token::LogToken;
+pub use messages::position;

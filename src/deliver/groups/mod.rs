@@ -171,9 +171,8 @@ impl Groups {
         tenant: TenantId,
         name: Name,
         wish: JoinWish,
-    ) -> Result<(Joined, String), GroupError> {
-        let key = self.key().await?.clone();
-        let (groups, member) = (self.clone(), wish.member.clone());
+    ) -> Result<(Joined, Cursor), GroupError> {
+        let groups = self.clone();
         let wanted = name.clone();
         let joined = self.detached(async move {
             let mut session = groups.shared.database.acquire_for_change().await?;
@@ -207,8 +206,12 @@ impl Groups {
         });
         let (group, generation) = (joined.group, joined.generation);
         let cursor = Cursor { group, generation, turn: 0, places: places.collect() };
-        let cursor = cursor.write(&key, &member);
         Ok((joined, cursor))
+    }
+
+    /// A cursor as text, for `member` alone.
+    pub async fn sealed(&self, cursor: &Cursor, member: &str) -> Result<String, GroupError> {
+        Ok(cursor.write(self.key().await?, member))
     }
 
     /// A member goes. The change goes on though the caller vanish.
