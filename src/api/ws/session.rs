@@ -179,15 +179,17 @@ where
     }
 
     fn poll_reads(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
-        for _ in 0..FRAMES_IN_A_ROW {
+        for count in 0..FRAMES_IN_A_ROW {
+            // What the frames before began has not been polled yet, and would wake nobody.
+            let has_begun = count > 0;
             if self.out.is_full() || self.lanes.is_full() {
-                return Ok(false);
+                return Ok(has_begun);
             }
             if self.work.len() + self.commands >= limits::SOCKET_REQUESTS_MAX {
-                return Ok(false);
+                return Ok(has_begun);
             }
             match self.socket.poll_next_unpin(cx) {
-                Poll::Pending => return Ok(false),
+                Poll::Pending => return Ok(has_begun),
                 Poll::Ready(None) => return Err(End::Gone),
                 Poll::Ready(Some(Ok(message))) => self.received(message)?,
                 Poll::Ready(Some(Err(error))) => return Err(end_of(&error)),
