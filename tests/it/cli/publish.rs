@@ -203,7 +203,7 @@ async fn a_lost_connection_publishes_nothing_twice() {
         server.until(seen(10)).await;
         server.drains.store(true, Ordering::Relaxed);
         server.until(seen(20)).await;
-        server.lock().closes.push_back(4_000);
+        server.end_sockets(Some(4_000));
         let mut busy = problem("overloaded", "none");
         busy["retryable"] = json!(true);
         server.until(seen(25)).await;
