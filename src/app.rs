@@ -15,18 +15,19 @@ use tracing::{info, warn};
 use crate::{
     api::{
         self, AppParts, AppState,
-        accept::{self, AcceptSettings},
+        accept::{self, AcceptSettings, UnfinishedBytes},
+        address::Addresses,
         extract::Bodies,
     },
     catalog::Catalog,
     cli::doctor::Finding,
     commit::offsets::Offsets,
     config::{DatabaseSettings, LogSettings, Settings},
-    deliver::groups::Groups,
+    deliver::{groups::Groups, stream::Streams},
     lifecycle::{Lifecycle, Readiness},
     log::{self, Log},
     maintenance,
-    model::{Clock, limits},
+    model::{AllowedOrigins, Clock, TrustedProxies, limits},
     postgres::{self, Embedded, EmbeddedConfig},
     publish::{Publisher, Running},
     store::{
@@ -64,8 +65,13 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
         Err(error) => return Err(error),
     };
     info!("listening on http://{address}");
-    let served =
-        Node::new(target, Clock::default(), &lifecycle).serve(listener, settings.node.name).await;
+    let options = NodeOptions {
+        trusted_proxies: settings.http.trusted_proxies,
+        allowed_origins: settings.http.allowed_origins,
+        notify: settings.node.notify,
+    };
+    let node = Node::with(options, target, Clock::default(), &lifecycle);
+    let served = node.serve(listener, settings.node.name).await;
     if let Some(embedded) = embedded {
         embedded.stop().await;
     }
@@ -152,6 +158,24 @@ async fn open(
     Ok((Some(embedded), target))
 }
 
+/// How a node serves.
+#[derive(Clone, Debug)]
+pub struct NodeOptions {
+    /// The proxies whose word counts for the address of a client.
+    pub trusted_proxies: TrustedProxies,
+    /// The origins whose pages may open sockets, beside those of the host itself.
+    pub allowed_origins: AllowedOrigins,
+    /// Whether other nodes are told and heard by NOTIFY, or looked at only.
+    pub notify: bool,
+}
+
+impl Default for NodeOptions {
+    fn default() -> Self {
+        let (trusted_proxies, allowed_origins) = Default::default();
+        Self { trusted_proxies, allowed_origins, notify: true }
+    }
+}
+
 /// One node: everything that serves requests on one database.
 #[derive(Clone)]
 pub struct Node {
@@ -161,16 +185,33 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node on the database of `target`. It ends with `lifecycle`, which is its alone.
+    /// A node on the database of `target` that serves as one does by default. It ends with
+    /// `lifecycle`, which is its alone.
     pub fn new(target: Target, clock: Clock, lifecycle: &Lifecycle) -> Self {
+        Self::with(NodeOptions::default(), target, clock, lifecycle)
+    }
+
+    /// Such a node that serves as `options` say.
+    pub fn with(options: NodeOptions, target: Target, clock: Clock, lifecycle: &Lifecycle) -> Self {
         let database = Database::new(target.clone(), limits::DATABASE_CONNECTIONS);
-        let log = Log::new(database.clone(), lifecycle.clone());
+        let log = Log::notifying(options.notify, database.clone(), lifecycle.clone());
+        let catalog = Catalog::new(log.clone(), lifecycle.clone());
+        let streams = Streams::new(
+            log.clone(),
+            catalog.clone(),
+            lifecycle.clone(),
+            api::message::write_items,
+        );
         let state = AppState::new(AppParts {
             lifecycle: lifecycle.clone(),
             readiness: Readiness::new(),
             clock,
             bodies: Bodies::default(),
-            catalog: Catalog::new(log.clone(), lifecycle.clone()),
+            unfinished: UnfinishedBytes::default(),
+            catalog,
+            streams,
+            addresses: Addresses::new(options.trusted_proxies),
+            origins: options.allowed_origins,
             groups: Groups::new(log.clone(), lifecycle.clone()),
             offsets: Offsets::new(database.clone(), lifecycle.clone()),
             publisher: Publisher::new(log.clone(), lifecycle.clone(), clock),
@@ -201,6 +242,7 @@ impl Node {
         if timeout(FINISH_TIMEOUT, lifecycle.finished()).await.is_err() {
             warn!("some tasks did not end in time");
         }
+        self.state.log.leave().await;
         self.database.close().await;
         prepared.await.unwrap_or(Ok(()))
     }
@@ -235,9 +277,11 @@ impl Node {
         info!("ready");
         lifecycle.spawn(telemetry::metrics::run(lifecycle.clone()));
         lifecycle.spawn(log::wakeup::run(self.state.log.clone()));
+        lifecycle.spawn(self.state.log.clone().notify_nodes());
         lifecycle.spawn(self.state.log.clone().follow_incarnation());
         lifecycle.spawn(self.state.catalog.clone().follow_changes());
         lifecycle.spawn(self.state.groups.clone().run());
+        lifecycle.spawn(self.state.streams.clone().run());
         maintenance::start(&self.state.log, &lifecycle);
         self.probe().await;
         Ok(())

@@ -51,6 +51,10 @@ impl Bench {
         Node::start(&self.options.postrider, &self.folder.join(name)).await
     }
 
+    fn wants(&self, rows: &[Row]) -> bool {
+        rows.iter().any(|row| self.options.wants(*row))
+    }
+
     /// Prints the most memory that any node took.
     fn memory(&mut self) {
         let megabytes = self.peak_memory as f64 / 1e6;
@@ -135,48 +139,80 @@ async fn run(options: Options) -> Result<bool> {
 }
 
 async fn measure(bench: &mut Bench) -> Result<()> {
-    let wants = |bench: &Bench, rows: &[Row]| rows.iter().any(|row| bench.options.wants(*row));
-    if wants(bench, &[Row::Floors]) {
-        rows::floors::run(bench).await?;
-    }
-    if wants(bench, &[Row::Batches, Row::Streams]) {
-        rows::batches::run(bench).await?;
-    }
-    if wants(bench, &[Row::Singles, Row::Streams]) {
-        rows::singles::run(bench).await?;
-    }
-    if wants(bench, &[Row::Idempotent]) {
-        rows::idempotent::run(bench).await?;
-    }
-    if wants(bench, &[Row::Latency]) {
-        rows::latency::run(bench).await?;
-    }
-    if wants(bench, &[Row::Wake]) {
-        rows::wake::run(bench).await?;
-    }
-    if wants(bench, &[Row::Backlog]) {
-        rows::backlog::run(bench).await?;
-    }
-    if wants(bench, &[Row::Held]) {
-        rows::held::run(bench).await?;
-    }
-    if wants(bench, &[Row::Idle]) {
-        rows::idle::run(bench).await?;
-    }
-    if wants(bench, &[Row::Groups]) {
-        rows::groups::run(bench).await?;
-    }
-    if wants(bench, &[Row::Commits]) {
-        rows::commits::run(bench).await?;
-    }
-    if wants(bench, &[Row::IdleGroups]) {
-        rows::idle_groups::run(bench).await?;
-    }
-    if wants(bench, &[Row::Rebalance]) {
-        rows::rebalance::run(bench).await?;
-    }
+    measure_log(bench).await?;
+    measure_groups(bench).await?;
+    measure_sockets(bench).await?;
     if bench.peak_memory > 0 {
         bench.memory();
+    }
+    Ok(())
+}
+
+async fn measure_log(bench: &mut Bench) -> Result<()> {
+    if bench.wants(&[Row::Floors]) {
+        rows::floors::run(bench).await?;
+    }
+    if bench.wants(&[Row::Batches, Row::Streams]) {
+        rows::batches::run(bench).await?;
+    }
+    if bench.wants(&[Row::Singles, Row::Streams]) {
+        rows::singles::run(bench).await?;
+    }
+    if bench.wants(&[Row::Idempotent]) {
+        rows::idempotent::run(bench).await?;
+    }
+    if bench.wants(&[Row::Latency]) {
+        rows::latency::run(bench).await?;
+    }
+    if bench.wants(&[Row::Wake]) {
+        rows::wake::run(bench).await?;
+    }
+    if bench.wants(&[Row::Backlog]) {
+        rows::backlog::run(bench).await?;
+    }
+    if bench.wants(&[Row::Held]) {
+        rows::held::run(bench).await?;
+    }
+    if bench.wants(&[Row::Idle]) {
+        rows::idle::run(bench).await?;
+    }
+    Ok(())
+}
+
+async fn measure_groups(bench: &mut Bench) -> Result<()> {
+    if bench.wants(&[Row::Groups]) {
+        rows::groups::run(bench).await?;
+    }
+    if bench.wants(&[Row::Commits]) {
+        rows::commits::run(bench).await?;
+    }
+    if bench.wants(&[Row::IdleGroups]) {
+        rows::idle_groups::run(bench).await?;
+    }
+    if bench.wants(&[Row::Rebalance]) {
+        rows::rebalance::run(bench).await?;
+    }
+    Ok(())
+}
+
+async fn measure_sockets(bench: &mut Bench) -> Result<()> {
+    if bench.wants(&[Row::Socket]) {
+        rows::sockets::run(bench).await?;
+    }
+    if bench.wants(&[Row::SocketsTwoNodes]) {
+        rows::sockets::run_two_nodes(bench).await?;
+    }
+    if bench.wants(&[Row::Frames]) {
+        rows::frames::run(bench).await?;
+    }
+    if bench.wants(&[Row::Fanout]) {
+        rows::fanout::run(bench).await?;
+    }
+    if bench.wants(&[Row::IdleSockets]) {
+        rows::idle_sockets::run(bench).await?;
+    }
+    if bench.wants(&[Row::GroupSockets]) {
+        rows::group_sockets::run(bench).await?;
     }
     Ok(())
 }

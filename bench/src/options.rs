@@ -76,6 +76,18 @@ pub enum Row {
     IdleGroups,
     /// A join and a death in a group of fifty.
     Rebalance,
+    /// From a publish on a socket to its message on another.
+    Socket,
+    /// The same from one node to another.
+    SocketsTwoNodes,
+    /// Frames of 100 beside batches of 100 over HTTP.
+    Frames,
+    /// One topic with 100 and with 1,000 subscribers.
+    Fanout,
+    /// Ten thousand idle sockets.
+    IdleSockets,
+    /// A group draining a backlog over sockets beside a plain reader.
+    GroupSockets,
 }
 
 impl Options {
@@ -96,7 +108,15 @@ impl Options {
         let of_the_log =
             [Row::Batches, Row::Streams, Row::Latency, Row::Wake, Row::Held, Row::Idle];
         let of_groups = [Row::Groups, Row::Commits, Row::IdleGroups, Row::Rebalance];
-        let mut own = of_the_log.iter().chain(&of_groups);
+        let of_sockets = [
+            Row::Socket,
+            Row::SocketsTwoNodes,
+            Row::Frames,
+            Row::Fanout,
+            Row::IdleSockets,
+            Row::GroupSockets,
+        ];
+        let mut own = of_the_log.iter().chain(&of_groups).chain(&of_sockets);
         if self.url.is_some() && own.any(|row| self.wants(*row)) {
             bail!("with --url only `singles`, `idempotent` and `backlog` can be measured");
         }

@@ -143,8 +143,17 @@ pub fn cpu_of_postgres(postmaster: u32) -> Duration {
 
 /// The greatest resident size that a process ever had, in bytes.
 pub fn peak_memory(pid: u32) -> Option<u64> {
+    kibibytes(pid, "VmHWM:")
+}
+
+/// The resident size of a process, in bytes.
+pub fn memory(pid: u32) -> Option<u64> {
+    kibibytes(pid, "VmRSS:")
+}
+
+fn kibibytes(pid: u32, name: &str) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().trim_end_matches("kB").trim().parse::<u64>().ok().map(|kib| kib * 1_024)
 }
 

@@ -3,13 +3,12 @@
 //! total: a new code does not compile until its status, retry and effect are decided.
 
 mod body;
+mod problem;
 mod store;
 
-use axum::{
-    http::{HeaderValue, StatusCode, header},
-    response::{IntoResponse, Response},
-};
+use axum::http::StatusCode;
 pub use body::{Effect, FieldError, ProblemBody};
+pub use problem::{PendingProblem, Problem};
 
 /// The content type of problems.
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -33,6 +32,8 @@ pub enum ErrorCode {
     DatabaseUnavailable,
     /// This node is about to stop.
     Draining,
+    /// The page that asks comes from elsewhere.
+    ForbiddenOrigin,
     /// The head of a request did not arrive in time.
     HeadTimeout,
     /// The head of a request has too many bytes or fields.
@@ -59,6 +60,8 @@ pub enum ErrorCode {
     NotYetSupported,
     /// Below the low watermark or above the high one.
     OffsetOutOfRange,
+    /// A request of the same producer has to come first.
+    OutOfTurn,
     /// It may have happened: the database did not say.
     OutcomeUnknown,
     /// More work is waiting than this node takes on.
@@ -81,6 +84,8 @@ pub enum ErrorCode {
     UnknownMember,
     /// A content type or encoding that the route does not read.
     UnsupportedMediaType,
+    /// The path is for sockets alone.
+    UpgradeRequired,
     /// The request target is too long.
     UriTooLong,
     /// The next offset of the partition is not the expected one.
@@ -89,7 +94,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// All codes, in alphabetical order of their names.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 37] = [
         Self::AlreadyExists,
         Self::BatchTooLarge,
         Self::BodyDiffers,
@@ -98,6 +103,7 @@ impl ErrorCode {
         Self::ConcurrentPoll,
         Self::DatabaseUnavailable,
         Self::Draining,
+        Self::ForbiddenOrigin,
         Self::HeadTimeout,
         Self::HeadTooLarge,
         Self::InProgress,
@@ -111,6 +117,7 @@ impl ErrorCode {
         Self::NotReady,
         Self::NotYetSupported,
         Self::OffsetOutOfRange,
+        Self::OutOfTurn,
         Self::OutcomeUnknown,
         Self::Overloaded,
         Self::PartitionOutOfRange,
@@ -122,6 +129,7 @@ impl ErrorCode {
         Self::UnknownField,
         Self::UnknownMember,
         Self::UnsupportedMediaType,
+        Self::UpgradeRequired,
         Self::UriTooLong,
         Self::WrongOffset,
     ];
@@ -137,6 +145,7 @@ impl ErrorCode {
             Self::ConcurrentPoll => "concurrent_poll",
             Self::DatabaseUnavailable => "database_unavailable",
             Self::Draining => "draining",
+            Self::ForbiddenOrigin => "forbidden_origin",
             Self::HeadTimeout => "head_timeout",
             Self::HeadTooLarge => "head_too_large",
             Self::InProgress => "in_progress",
@@ -150,6 +159,7 @@ impl ErrorCode {
             Self::NotReady => "not_ready",
             Self::NotYetSupported => "not_yet_supported",
             Self::OffsetOutOfRange => "offset_out_of_range",
+            Self::OutOfTurn => "out_of_turn",
             Self::OutcomeUnknown => "outcome_unknown",
             Self::Overloaded => "overloaded",
             Self::PartitionOutOfRange => "partition_out_of_range",
@@ -161,6 +171,7 @@ impl ErrorCode {
             Self::UnknownField => "unknown_field",
             Self::UnknownMember => "unknown_member",
             Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::UpgradeRequired => "upgrade_required",
             Self::UriTooLong => "uri_too_long",
             Self::WrongOffset => "wrong_offset",
         }
@@ -173,6 +184,7 @@ impl ErrorCode {
             | Self::ConcurrentPoll
             | Self::InProgress
             | Self::LogTruncated
+            | Self::OutOfTurn
             | Self::SequenceTooOld
             | Self::StaleEpoch
             | Self::TopicRecreated => StatusCode::CONFLICT,
@@ -180,6 +192,7 @@ impl ErrorCode {
                 StatusCode::PAYLOAD_TOO_LARGE
             }
             Self::BodyTimeout | Self::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::ForbiddenOrigin => StatusCode::FORBIDDEN,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::DatabaseUnavailable
             | Self::Draining
@@ -199,6 +212,7 @@ impl ErrorCode {
             Self::NotFound | Self::UnknownMember => StatusCode::NOT_FOUND,
             Self::OutcomeUnknown => StatusCode::GATEWAY_TIMEOUT,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::WrongOffset => StatusCode::PRECONDITION_FAILED,
         }
@@ -214,6 +228,7 @@ impl ErrorCode {
             | Self::HeadTimeout
             | Self::InProgress
             | Self::NotReady
+            | Self::OutOfTurn
             | Self::Overloaded
             | Self::ReplicationUnavailable
             | Self::StorageFull => true,
@@ -222,6 +237,7 @@ impl ErrorCode {
             | Self::BodyDiffers
             | Self::BodyTooLarge
             | Self::ConcurrentPoll
+            | Self::ForbiddenOrigin
             | Self::HeadTooLarge
             | Self::Internal
             | Self::Invalid
@@ -240,6 +256,7 @@ impl ErrorCode {
             | Self::UnknownField
             | Self::UnknownMember
             | Self::UnsupportedMediaType
+            | Self::UpgradeRequired
             | Self::UriTooLong
             | Self::WrongOffset => false,
         }
@@ -257,6 +274,7 @@ impl ErrorCode {
             | Self::ConcurrentPoll
             | Self::DatabaseUnavailable
             | Self::Draining
+            | Self::ForbiddenOrigin
             | Self::HeadTimeout
             | Self::HeadTooLarge
             | Self::InProgress
@@ -269,6 +287,7 @@ impl ErrorCode {
             | Self::NotReady
             | Self::NotYetSupported
             | Self::OffsetOutOfRange
+            | Self::OutOfTurn
             | Self::Overloaded
             | Self::PartitionOutOfRange
             | Self::ReplicationUnavailable
@@ -279,6 +298,7 @@ impl ErrorCode {
             | Self::UnknownField
             | Self::UnknownMember
             | Self::UnsupportedMediaType
+            | Self::UpgradeRequired
             | Self::UriTooLong
             | Self::WrongOffset => Effect::None,
         }
@@ -287,104 +307,5 @@ impl ErrorCode {
     /// After how many seconds a retry is worth while.
     pub(super) fn retry_after_s(self) -> Option<u32> {
         (self.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(1)
-    }
-}
-
-/// An error on its way to the client. The request's id is filled in by the layer that knows it.
-#[derive(Clone, Debug)]
-pub struct Problem {
-    /// Which error.
-    pub code: ErrorCode,
-    /// What happened, for a person.
-    pub detail: String,
-    /// Which fields, where it is about fields.
-    pub errors: Vec<FieldError>,
-    /// Facts that belong to the code, such as both watermarks of `offset_out_of_range`.
-    pub facts: serde_json::Map<String, serde_json::Value>,
-    /// Whether a repeat of the request is known as one: then an unknown outcome is no risk.
-    pub is_repeatable: bool,
-}
-
-impl Problem {
-    /// An error of `code` that says `detail`.
-    pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
-        let (errors, facts) = (Vec::new(), serde_json::Map::new());
-        Self { code, detail: detail.into(), errors, facts, is_repeatable: false }
-    }
-
-    /// Names the field that is wrong.
-    #[must_use]
-    pub fn at(mut self, pointer: impl Into<String>) -> Self {
-        let detail = self.detail.clone();
-        self.errors.push(FieldError { pointer: pointer.into(), detail });
-        self
-    }
-
-    /// Adds a fact that clients can read.
-    #[must_use]
-    pub fn fact(mut self, name: &str, value: impl Into<serde_json::Value>) -> Self {
-        self.facts.insert(name.to_owned(), value.into());
-        self
-    }
-
-    /// Says whether a repeat of the request is known as one.
-    #[must_use]
-    pub fn repeatable(mut self, is_repeatable: bool) -> Self {
-        self.is_repeatable = is_repeatable;
-        self
-    }
-
-    /// A route, field or flag that the interface names and nobody has built.
-    pub fn not_yet_supported(what: &str) -> Self {
-        Self::new(ErrorCode::NotYetSupported, format!("{what} is not supported yet"))
-    }
-
-    fn is_retryable(&self) -> bool {
-        let is_known = self.is_repeatable && self.code == ErrorCode::OutcomeUnknown;
-        is_known || self.code.is_retryable()
-    }
-
-    /// The body of the answer.
-    pub fn body(&self, request_id: &str) -> ProblemBody {
-        let status = self.code.status();
-        ProblemBody {
-            r#type: format!("urn:postrider:error:{}", self.code.as_str()),
-            title: status.canonical_reason().unwrap_or("Error").to_owned(),
-            status: status.as_u16(),
-            detail: self.detail.clone(),
-            code: self.code.as_str(),
-            retryable: self.is_retryable(),
-            effect: self.code.effect(),
-            request_id: request_id.to_owned(),
-            errors: self.errors.clone(),
-            facts: self.facts.clone(),
-        }
-    }
-
-    pub(super) fn json(&self, request_id: &str) -> Vec<u8> {
-        serde_json::to_vec(&self.body(request_id)).expect("a problem is plain JSON")
-    }
-
-    /// The whole answer to the request of `request_id`.
-    pub fn respond(&self, request_id: &str) -> Response {
-        let mut response = (self.code.status(), self.json(request_id)).into_response();
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-        if let Some(seconds) = self.code.retry_after_s() {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        response
-    }
-}
-
-/// The marker that [`Problem::into_response`] leaves for the layer that knows the request's id.
-#[derive(Clone, Debug)]
-pub struct PendingProblem(pub Problem);
-
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let mut response = self.code.status().into_response();
-        response.extensions_mut().insert(PendingProblem(self));
-        response
     }
 }

@@ -1,13 +1,16 @@
 //! Everything on the wire, and nothing else.
 
 pub mod accept;
+pub mod address;
 pub mod error;
 pub mod extract;
 pub mod http;
 pub mod layers;
-mod message;
+pub mod message;
 pub mod openapi;
+pub mod origin;
 pub mod routes;
+pub mod ws;
 
 use std::sync::Arc;
 
@@ -16,12 +19,14 @@ use axum::extract::FromRef;
 use crate::{
     catalog::Catalog,
     commit::offsets::Offsets,
-    deliver::groups::Groups,
+    deliver::{groups::Groups, stream::Streams},
     lifecycle::{Lifecycle, Readiness},
     log::Log,
-    model::Clock,
+    model::{AllowedOrigins, Clock},
     publish::{Publisher, Running},
 };
+use accept::UnfinishedBytes;
+use address::Addresses;
 use extract::Bodies;
 
 /// What every handler can reach. A clone costs one count: every request makes several.
@@ -54,10 +59,18 @@ pub struct AppParts {
     pub clock: Clock,
     /// What bodies may cost together.
     pub bodies: Bodies,
+    /// What unfinished frames cost together.
+    pub unfinished: UnfinishedBytes,
+    /// The addresses of those who have sockets.
+    pub addresses: Addresses,
+    /// The origins whose pages may open sockets from elsewhere.
+    pub origins: AllowedOrigins,
     /// Topics as resources.
     pub catalog: Catalog,
     /// Consumer groups.
     pub groups: Groups,
+    /// Topics that are read on.
+    pub streams: Streams,
     /// What settles offsets of groups.
     pub offsets: Offsets,
     /// The way into the log.

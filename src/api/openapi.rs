@@ -11,9 +11,10 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::error::{ErrorCode, PROBLEM_JSON, ProblemBody};
 
-const TAGS: [(&str, &str); 4] = [
+const TAGS: [(&str, &str); 5] = [
     ("topics", "Ordered, replayable logs of messages, split into partitions."),
     ("groups", "Members that share the reading of topics and remember how far they are."),
+    ("nodes", "The processes that serve one database."),
     ("limits", "What a client may ask for."),
     ("ops", "For load balancers and monitoring."),
 ];

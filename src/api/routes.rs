@@ -10,9 +10,9 @@ use super::{
     http::{
         docs,
         groups::{admin, members, offsets, poll, seek},
-        limits, messages, ops, publish, topics,
+        limits, messages, nodes, ops, publish, stream, topics,
     },
-    openapi,
+    openapi, ws,
 };
 
 fn table() -> OpenApiRouter<AppState> {
@@ -36,6 +36,9 @@ fn table() -> OpenApiRouter<AppState> {
         .routes(routes!(admin::resume_group))
         .routes(routes!(admin::get_group, admin::delete_group))
         .routes(routes!(admin::list_groups))
+        .routes(routes!(stream::stream_topic))
+        .routes(routes!(ws::open_socket))
+        .routes(routes!(nodes::list_nodes))
         .routes(routes!(limits::get_limits))
         .routes(routes!(ops::get_health))
         .routes(routes!(ops::get_readiness))

@@ -2,7 +2,7 @@
 //! another node within [`limits::WAKE_INTERVAL`]. A stale entry is harmless to the log: appends
 //! to what has gone or moved are refused under its lock, and the entry is read again.
 
-mod watch;
+mod follow;
 
 use std::{
     collections::HashMap,
@@ -12,11 +12,14 @@ use std::{
     },
 };
 
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::timeout,
+};
 
 use crate::{
     lifecycle::Lifecycle,
-    log::{Log, ReplicationError},
+    log::{Log, News, ReplicationError},
     model::{
         Name, TenantId, limits,
         topic::{Durability, TopicSettings},
@@ -66,6 +69,8 @@ struct Shared {
     log: Log,
     topics: RwLock<HashMap<TenantId, HashMap<Name, Arc<Topic>>>>,
     generation: AtomicU64,
+    /// Told whenever something was forgotten.
+    changes: watch::Sender<u64>,
     /// One change at a time: the catalog lock lets no more through, and those that wait for it
     /// would hold every connection of the pool.
     turn: Arc<Semaphore>,
@@ -77,12 +82,14 @@ impl Catalog {
         let database = log.database().clone();
         let (topics, generation) = (RwLock::default(), AtomicU64::new(0));
         let turn = Arc::new(Semaphore::new(1));
-        Self { shared: Arc::new(Shared { database, lifecycle, log, topics, generation, turn }) }
+        let changes = watch::Sender::new(0);
+        let shared = Shared { database, lifecycle, log, topics, generation, changes, turn };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Follows the changes that other nodes make, until the node stops.
     pub async fn follow_changes(self) {
-        watch::run(self).await;
+        follow::run(self).await;
     }
 
     /// A topic by its name.
@@ -108,7 +115,8 @@ impl Catalog {
         Ok(found)
     }
 
-    fn cached(&self, tenant: TenantId, name: &Name) -> Option<Arc<Topic>> {
+    /// A topic that is in memory.
+    pub fn cached(&self, tenant: TenantId, name: &Name) -> Option<Arc<Topic>> {
         let topics = self.shared.topics.read().unwrap_or_else(PoisonError::into_inner);
         let topic = topics.get(&tenant)?.get(name)?;
         (topic.incarnation == self.shared.database.incarnation()).then(|| Arc::clone(topic))
@@ -137,9 +145,12 @@ impl Catalog {
         let Ok(Ok(turn)) = timeout(limits::CATALOG_TURN_TIMEOUT, turn).await else {
             return Err(CatalogError::Overloaded);
         };
+        let log = self.shared.log.clone();
         let task = self.shared.lifecycle.spawn(async move {
             let _turn = turn;
-            change.await
+            let changed = change.await;
+            log.tell(News::Catalog);
+            changed
         });
         match timeout(limits::DATABASE_ANSWER_TIMEOUT, task).await {
             Ok(done) => done.unwrap_or(Err(CatalogError::Unfinished)),
@@ -160,6 +171,15 @@ impl Catalog {
         Err(lost.unwrap_or_else(|| StoreError::Unreachable("no session".to_owned())))
     }
 
+    /// Told whenever a topic may not be what it was.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changes.subscribe()
+    }
+
+    fn tell(&self) {
+        self.shared.changes.send_modify(|changes| *changes += 1);
+    }
+
     /// Reads a topic anew the next time somebody asks.
     pub fn forget(&self, tenant: TenantId, name: &Name) {
         self.shared.generation.fetch_add(1, Ordering::Release);
@@ -167,6 +187,8 @@ impl Catalog {
         if let Some(of_tenant) = topics.get_mut(&tenant) {
             of_tenant.remove(name);
         }
+        drop(topics);
+        self.tell();
     }
 
     /// Forgets a topic by its id and makes the readers of its partitions look again: they may
@@ -178,6 +200,7 @@ impl Catalog {
             of_tenant.retain(|_, topic| topic.id != change.topic);
         }
         drop(topics);
+        self.tell();
         self.shared.log.wake(change.partitions);
     }
 
@@ -185,6 +208,7 @@ impl Catalog {
     fn forget_all(&self) {
         self.shared.generation.fetch_add(1, Ordering::Release);
         self.shared.topics.write().unwrap_or_else(PoisonError::into_inner).clear();
+        self.tell();
         self.shared.log.wake_all();
     }
 

@@ -3,7 +3,7 @@
 use std::{io::Read, time::Duration};
 
 use bytes::Bytes;
-use reqwest::{Method, Response, Url, header};
+use reqwest::{Method, RequestBuilder, Response, Url, header};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep};
 
@@ -217,21 +217,31 @@ impl Client {
         }
     }
 
-    async fn once(&self, call: &Call) -> Result<Answer, CliError> {
+    /// A request to be filled in.
+    pub(super) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let mut url = self.base.clone();
-        url.set_path(&format!("{}{}", self.base.path().trim_end_matches('/'), call.path));
+        url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
+        let request = self.http.request(method, url);
+        match &self.token {
+            Some(token) => request.bearer_auth(token.expose().trim()),
+            None => request,
+        }
+    }
+
+    async fn once(&self, call: &Call) -> Result<Answer, CliError> {
         let mut request = self
-            .http
-            .request(call.method.clone(), url)
+            .request(call.method.clone(), &call.path)
             .query(&call.query)
             .timeout(ANSWER_TIMEOUT + call.wait);
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token.expose().trim());
-        }
         if let Some(body) = &call.body {
             request = request.header(header::CONTENT_TYPE, "application/json").body(body.clone());
         }
         let response = request.send().await.map_err(|error| self.failed(error))?;
+        self.read(response).await
+    }
+
+    /// Reads an answer: its success, or its problem.
+    pub(super) async fn read(&self, response: Response) -> Result<Answer, CliError> {
         let status = response.status();
         let told = |name| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
         let (date, request_id) = (told("date"), told("x-request-id"));
@@ -258,7 +268,7 @@ impl Client {
         Ok(body.into())
     }
 
-    fn failed(&self, error: reqwest::Error) -> CliError {
+    pub(super) fn failed(&self, error: reqwest::Error) -> CliError {
         let url = self.address().to_owned();
         if error.is_builder() {
             return CliError::Usage(format!("the request to {url} cannot be made: {error}"));

@@ -11,6 +11,7 @@ pub mod interrupt;
 pub mod output;
 pub mod problem;
 pub mod publish;
+pub mod socket;
 pub mod tail;
 pub mod topic;
 

@@ -16,6 +16,9 @@ pub struct Problem {
     /// `none` or `unknown`.
     #[serde(default)]
     pub effect: String,
+    /// Whether the same again may have another end.
+    #[serde(default)]
+    pub retryable: bool,
     /// The request's id; empty when nobody gave it one.
     #[serde(default)]
     pub request_id: String,
@@ -53,6 +56,7 @@ impl Problem {
                      another service?"
                 .to_owned(),
             effect: "unknown".to_owned(),
+            retryable: false,
             request_id: String::new(),
             errors: Vec::new(),
             http_status: status,
@@ -65,6 +69,19 @@ impl Problem {
             problem.request_id = id.to_owned();
         }
         problem
+    }
+
+    /// Reads the problem of a socket's frame, which says its status itself.
+    pub fn of_frame(problem: &str) -> Self {
+        let mut problem = Self::read(0, None, problem.as_bytes());
+        let status = problem.number("status").and_then(|status| u16::try_from(status).ok());
+        problem.http_status = status.unwrap_or(0);
+        problem
+    }
+
+    /// Whether it is worth while to say the same again to a server that knows a repeat as one.
+    pub fn is_worth_repeating(&self) -> bool {
+        self.retryable || matches!(self.http_status, 429 | 503) && self.had_no_effect()
     }
 
     /// Whether the server is sure that nothing happened.

@@ -40,6 +40,15 @@ pub struct HttpArgs {
     #[arg(long, env = "POSTRIDER_INSECURE", value_name = "BOOL", value_parser = switch,
           num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub insecure: Option<Switch>,
+
+    /// Proxies whose X-Forwarded-For counts, each an address or a network; then sockets are
+    /// counted by address [default: none]
+    #[arg(long, env = "POSTRIDER_TRUSTED_PROXIES", value_name = "CIDR,…", value_delimiter = ',')]
+    pub trusted_proxies: Vec<String>,
+
+    /// Origin whose pages may open sockets, beside those of this host; repeatable
+    #[arg(long, env = "POSTRIDER_ALLOW_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
+    pub allow_origin: Vec<String>,
 }
 
 /// Where messages are kept.
@@ -79,6 +88,11 @@ pub struct NodeArgs {
     /// Name of this node among others on the same database [default: the machine's name]
     #[arg(long, env = "POSTRIDER_NODE_NAME", value_name = "NAME")]
     pub node_name: Option<String>,
+
+    /// Do not tell other nodes by NOTIFY: they look every 250 ms all the same
+    #[arg(long, env = "POSTRIDER_NO_NOTIFY", value_name = "BOOL", value_parser = switch,
+          num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub no_notify: Option<Switch>,
 }
 
 /// The file that holds what neither flags nor environment say.

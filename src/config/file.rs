@@ -21,6 +21,8 @@ pub(super) struct FileSettings {
 pub(super) struct HttpTable {
     pub listen: Option<String>,
     pub insecure: Option<bool>,
+    pub trusted_proxies: Vec<String>,
+    pub allow_origin: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -42,6 +44,7 @@ pub(super) struct LogTable {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct NodeTable {
     pub name: Option<String>,
+    pub no_notify: Option<bool>,
 }
 
 impl FileSettings {

@@ -17,6 +17,8 @@ pub use listen::Listen;
 use listen::Resolver;
 pub use secret::{DatabaseUrl, Secret};
 
+use crate::model::{AllowedOrigins, TrustedProxies};
+
 const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
 const DEFAULT_DATA_DIR: &str = "./postrider-data";
 const DEFAULT_FILTER: &str = "info";
@@ -42,6 +44,10 @@ pub struct HttpSettings {
     pub listen: Listen,
     /// Whether it may be reached from elsewhere although nobody is asked who they are.
     pub insecure: bool,
+    /// The proxies whose word counts for the address of a client.
+    pub trusted_proxies: TrustedProxies,
+    /// The origins whose pages may open sockets, beside those of the host itself.
+    pub allowed_origins: AllowedOrigins,
 }
 
 /// Where messages are kept.
@@ -80,6 +86,8 @@ pub enum LogFormat {
 pub struct NodeSettings {
     /// Its name among the nodes of one database: 1 to 255 printable characters.
     pub name: String,
+    /// Whether it tells other nodes by NOTIFY what they would find a little later.
+    pub notify: bool,
 }
 
 /// All that is wrong with a configuration.
@@ -180,6 +188,11 @@ fn merge_http(
     let listen = text(args.http.listen.as_deref())
         .or(text(file.http.listen.as_deref()))
         .unwrap_or(DEFAULT_LISTEN);
+    let proxies =
+        TrustedProxies::parse(texts(&args.http.trusted_proxies, &file.http.trusted_proxies));
+    let proxies = checked("--trusted-proxies", proxies, problems);
+    let origins = AllowedOrigins::parse(texts(&args.http.allow_origin, &file.http.allow_origin));
+    let origins = checked("--allow-origin", origins, problems);
     let listen = checked("--listen", Listen::parse(listen, resolve), problems)?;
     if !listen.is_loopback() && !insecure {
         problems.push(format!(
@@ -190,7 +203,8 @@ fn merge_http(
         ));
         return None;
     }
-    Some(HttpSettings { listen, insecure })
+    let (trusted_proxies, allowed_origins) = (proxies?, origins?);
+    Some(HttpSettings { listen, insecure, trusted_proxies, allowed_origins })
 }
 
 fn merge_database(
@@ -244,7 +258,8 @@ fn merge_node(
         problems.push("--node-name: at most 255 characters, none of them control".to_owned());
         return None;
     }
-    Some(NodeSettings { name })
+    let no_notify = args.node.no_notify.and_then(|switch| switch.0).or(file.node.no_notify);
+    Some(NodeSettings { name, notify: !no_notify.unwrap_or(false) })
 }
 
 fn machine_name() -> String {
@@ -262,6 +277,13 @@ fn checked<T, E: fmt::Display>(
 
 fn text(given: Option<&str>) -> Option<&str> {
     given.map(str::trim).filter(|text| !text.is_empty())
+}
+
+/// The first list that says anything.
+fn texts<'a>(args: &'a [String], file: &'a [String]) -> impl Iterator<Item = &'a str> {
+    let said = |list: &'a [String]| list.iter().filter_map(|given| text(Some(given)));
+    let lists = [said(args), said(file)];
+    lists.into_iter().find(|list| list.clone().next().is_some()).into_iter().flatten()
 }
 
 fn path(given: Option<&Path>) -> Option<&Path> {

@@ -1,3 +1,5 @@
-//! ④ Who gets what: consumer groups (assignment, epochs) and queues (runs, leases, retries).
+//! ④ Who gets what: streams (tails and replays), consumer groups (assignment, epochs) and queues
+//! (runs, leases, retries).
 
 pub mod groups;
+pub mod stream;

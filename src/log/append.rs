@@ -6,7 +6,7 @@ use tokio::{
 };
 
 use super::{
-    Log,
+    Log, News,
     replicated::{self, Witness},
 };
 use crate::{
@@ -229,6 +229,7 @@ impl Appender {
         let rows = answer.await?;
         if is_appended(&rows) {
             *wake += 1;
+            self.log.tell(News::Wakes);
         }
         Ok(rows)
     }

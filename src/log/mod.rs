@@ -6,6 +6,8 @@
 
 mod ahead;
 pub mod append;
+mod nodes;
+mod notify;
 mod partition;
 mod poll;
 pub mod read;
@@ -20,6 +22,9 @@ use std::{
 
 use ahead::AheadBudget;
 use bytes::Bytes;
+use nodes::Registered;
+pub use notify::News;
+use notify::Notifications;
 pub use partition::{Partition, Watch};
 pub use poll::{Low, Parked};
 pub use read::{Page, Position, ReadError, ReadRequest};
@@ -31,7 +36,7 @@ use tokio::{sync::watch, time::Instant};
 use crate::{
     lifecycle::Lifecycle,
     model::PartitionId,
-    store::{self, Database, Incarnation},
+    store::{Database, Incarnation},
 };
 
 /// Messages that were appended together, as they lie in the log.
@@ -57,7 +62,8 @@ pub struct Log {
 struct Shared {
     database: Database,
     lifecycle: Lifecycle,
-    node: OnceLock<i64>,
+    node: OnceLock<Registered>,
+    notifications: Notifications,
     known: Mutex<Known>,
     tails: TailBudget,
     ahead: AheadBudget,
@@ -78,10 +84,16 @@ struct Known {
 impl Log {
     /// A view of the log in `database`.
     pub fn new(database: Database, lifecycle: Lifecycle) -> Self {
+        Self::notifying(true, database, lifecycle)
+    }
+
+    /// Such a view that tells and hears other nodes by NOTIFY, or does without.
+    pub fn notifying(is_on: bool, database: Database, lifecycle: Lifecycle) -> Self {
         let shared = Shared {
             database,
             lifecycle,
             node: OnceLock::new(),
+            notifications: Notifications::new(is_on),
             known: Mutex::default(),
             tails: TailBudget::default(),
             ahead: AheadBudget::default(),
@@ -89,24 +101,6 @@ impl Log {
             looked: watch::Sender::new(None),
         };
         Self { shared: Arc::new(shared) }
-    }
-
-    /// Enters this node into the registry, once, before the database is used for anything else.
-    pub async fn register(
-        &self,
-        session: &mut store::Session,
-        name: &str,
-    ) -> Result<(), store::StoreError> {
-        if self.shared.node.get().is_none() {
-            let node = store::nodes::register(session, name).await?;
-            let _ = self.shared.node.set(node);
-        }
-        Ok(())
-    }
-
-    /// This node's number in the registry; 0 until it is registered.
-    pub fn node(&self) -> i64 {
-        self.shared.node.get().copied().unwrap_or_default()
     }
 
     /// The database that holds the log.
@@ -186,6 +180,11 @@ impl Log {
                 act(&partition);
             }
         }
+    }
+
+    /// Whether anybody here may read.
+    fn has_readers(&self) -> bool {
+        !self.lock().partitions.is_empty()
     }
 
     /// Makes every reader look again.

@@ -1,15 +1,16 @@
 //! How a node learns what others appended: it reads their wakes. Polling is the truth; nothing
-//! that is told faster is needed for an answer to be right.
+//! that is told faster ([`super::notify`]) is needed for an answer to be right.
 
 use std::collections::HashMap;
 
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::warn;
 
-use super::Log;
+use super::{Log, News};
 use crate::{
     model::limits,
     store::{self, Incarnation, StoreError},
+    telemetry::metrics::LOG,
 };
 
 /// Where each slot stood, in an incarnation of the log: in another one slots may have fallen back.
@@ -22,23 +23,26 @@ struct Seen {
 pub async fn run(log: Log) {
     let mut seen: Option<Seen> = None;
     let mut looked_at = Instant::now();
+    let mut began = looked_at;
     let mut failing = false;
     let mut ticks = interval(limits::WAKE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
+            () = log.told(News::Wakes, began) => {}
             () = log.shared.lifecycle.draining() => return,
         }
         // Wakes are kept for a while only: whoever was away longer looks everywhere.
         if looked_at.elapsed() > limits::WAKE_KEPT / 2 {
             seen = None;
         }
-        let looking = Instant::now();
+        began = Instant::now();
+        LOG.looks.increment(1);
         match timeout(limits::WAKE_KEPT / 4, look(&log, &mut seen)).await {
             Ok(Ok(())) => {
-                looked_at = looking;
-                log.shared.looked.send_replace(Some(looking));
+                looked_at = began;
+                log.shared.looked.send_replace(Some(began));
                 failing = false;
             }
             Ok(Err(error)) if !failing => {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::{
-    log::Log,
+    log::{Log, News},
     model::{
         BucketId, PartitionId, limits,
         topic::{Compression, Durability, Keyless, RetentionClass},
@@ -115,6 +115,7 @@ impl Drainer {
         outbox::append(session, shard, step.cursor, last.id, &drain, (slot, wake)).await?;
         self.wake = Some((slot, wake + buckets.len() as i64));
         log.wake(drain.partitions.into_iter().map(PartitionId));
+        log.tell(News::Wakes);
         Ok(())
     }
 

@@ -61,6 +61,9 @@ pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Connections of one node.
 pub const CONNECTIONS_MAX: usize = 16_384;
+/// Sockets that one address has on a node, where trusted proxies are named: only then does a node
+/// know its clients' addresses. One network of IPv6 (/64) counts as one address.
+pub const SOCKETS_PER_ADDRESS_MAX: u32 = 1_024;
 /// Bytes of bodies that a node reads at the same time.
 pub const BODIES_BYTES_MAX: usize = 96 * 1024 * 1024;
 
@@ -102,6 +105,12 @@ pub const CATALOG_TURN_TIMEOUT: Duration = Duration::from_secs(2);
 pub const DATABASE_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a node asks what other nodes appended.
 pub const WAKE_INTERVAL: Duration = Duration::from_millis(250);
+/// Between two words of a node to the others, and between two looks because of such words.
+pub const NOTIFY_INTERVAL: Duration = Duration::from_millis(5);
+/// How often a node says that it lives.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
+/// A node that was not heard of for so long counts as silent.
+pub const NODE_SILENCE: Duration = Duration::from_secs(15);
 /// How long other nodes can learn of an append from its wake.
 pub const WAKE_KEPT: Duration = Duration::from_secs(60);
 /// How long a node still takes new requests after it was told to stop.
@@ -127,3 +136,45 @@ pub const BEAT_INTERVAL: Duration = Duration::from_millis(500);
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a node goes on serving after it was told to stop.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Sockets hold this many subscriptions.
+pub const SOCKET_SUBSCRIPTIONS_MAX: usize = 1_000;
+/// Partitions that all subscriptions of a socket read together.
+pub const SOCKET_PARTITIONS_MAX: usize = 10_000;
+/// Topics and patterns of one subscription.
+pub const SUBSCRIPTION_TOPICS_MAX: usize = 100;
+/// Characters of a subscription's name.
+pub const SUBSCRIPTION_NAME_CHARS_MAX: usize = 255;
+/// Messages of credit of a subscription that does not say.
+pub const CREDIT_MESSAGES_DEFAULT: i64 = 1_000;
+/// Messages of credit that a subscription may have.
+pub const CREDIT_MESSAGES_MAX: i64 = 1_000_000;
+/// Bytes of credit of a subscription that does not say.
+pub const CREDIT_BYTES_DEFAULT: i64 = 8 * 1024 * 1024;
+/// Bytes of credit that a subscription may have.
+pub const CREDIT_BYTES_MAX: i64 = 1024 * 1024 * 1024;
+/// Bytes of messages in one frame, unless one message is larger.
+pub const FRAME_ITEMS_BYTES: usize = 64 * 1024;
+/// Publishes, commits and other requests of one socket that are not answered yet; more are not
+/// read from it.
+pub const SOCKET_REQUESTS_MAX: usize = 1_024;
+/// Bytes of publishes of one socket that are not answered yet; a single one may exceed it alone.
+pub const SOCKET_REQUESTS_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of answers that wait for one socket; with more, nothing is read from it.
+pub const SOCKET_OUT_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of unfinished frames of all sockets of a node, of what each has beyond 64 KiB.
+pub const SOCKETS_UNFINISHED_BYTES_MAX: usize = 96 * 1024 * 1024;
+/// Producers of one socket and topic whose turn is kept.
+pub const SOCKET_PRODUCERS_MAX: usize = 256;
+/// Between two pings of a socket without a group.
+pub const PING_INTERVAL: Duration = Duration::from_secs(25);
+/// Pings and pongs that a client may send in one ping interval.
+pub const SOCKET_CONTROL_FRAMES_MAX: u32 = 250;
+/// How often a filtered subscription tells how far it has come.
+pub const POSITION_INTERVAL: Duration = Duration::from_secs(5);
+/// Between two comments of an event stream.
+pub const COMMENT_INTERVAL: Duration = Duration::from_secs(15);
+/// Bytes that a reader keeps of one partition for all its consumers.
+pub const FEED_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Pages of consumers that are behind, which a node holds at the same time.
+pub const STREAM_PAGES_MAX: usize = 16;

@@ -76,7 +76,11 @@ impl Flusher {
         let mut requests = of_one_incarnation(requests);
         // One that is refused never fails its neighbours: it is answered and the rest goes again.
         let mut rounds = 0;
-        while !requests.is_empty() {
+        loop {
+            requests = in_turn(requests);
+            if requests.is_empty() {
+                return;
+            }
             let places = places(&requests);
             let (append, claimants) = self.encode(&requests, &places);
             let begun = Instant::now();
@@ -186,6 +190,13 @@ fn count(append: &Append, begun: Instant) {
     LOG.published
         .increment(append.counts.iter().map(|count| u64::from(count.unsigned_abs())).sum());
     LOG.appended_bytes.increment(append.records.iter().map(|bytes| bytes.len() as u64).sum());
+}
+
+/// Those before which nothing has failed that has to come first.
+fn in_turn(mut requests: Vec<Pending>) -> Vec<Pending> {
+    let others = requests.extract_if(.., |pending| !pending.is_in_turn());
+    others.for_each(|pending| pending.answer(Err(PublishError::OutOfTurn)));
+    requests
 }
 
 /// Those of the first's incarnation; the others look their topics up again.

@@ -4,6 +4,7 @@
 //! There is one slot for each retention class and durability, with one flush in flight. More
 //! slots only make thinner flushes, and a paused standby must not hold up `local` topics.
 
+mod chain;
 mod flush;
 pub mod layout;
 mod partitioner;
@@ -16,9 +17,10 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+pub use chain::{Chain, Link};
 pub use partitioner::partition_of_key;
+pub use slot::{Acking, Offsets, Part, Parts};
 use slot::{Asked, Slot};
-pub use slot::{Offsets, Part, Parts};
 pub use terms::{BodyHash, Claim, ClaimKey, MarkKey, RequestKey, Running, RunningKey, Terms};
 
 use crate::{
@@ -55,6 +57,9 @@ pub enum PublishError {
     /// Nothing happened by this one: a request with the same key is running.
     #[error("a request with this key is running")]
     InProgress,
+    /// Nothing happened: a request of the same producer before it failed and has to come first.
+    #[error("a request of this producer has to come first")]
+    OutOfTurn,
     /// Nothing happened: more is waiting than the node takes on.
     #[error("too many messages are waiting for the database")]
     Overloaded,
@@ -151,12 +156,18 @@ impl Publisher {
         parts: Parts,
         terms: Terms,
     ) -> Result<Acked, PublishError> {
+        self.submit(lane, parts, terms)?.await
+    }
+
+    /// The same without waiting: `parts` stand behind all that were submitted before with a lane
+    /// of the same class and durability, and the answer comes later.
+    pub fn submit(&self, lane: Lane, parts: Parts, terms: Terms) -> Result<Acking, PublishError> {
         let running = match &terms.claim {
             Some(claim) => self.shared.running.enter_claim(claim)?,
             None => None,
         };
         let terms = (!terms.is_empty()).then(|| Box::new(terms));
-        self.slot(lane).publish(Asked { parts, terms, running, lane }).await
+        self.slot(lane).join(Asked { parts, terms, running, lane })
     }
 
     fn slot(&self, lane: Lane) -> &Slot {

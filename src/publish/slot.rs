@@ -3,10 +3,12 @@
 
 use std::{
     collections::{HashSet, VecDeque},
+    pin::Pin,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -17,7 +19,7 @@ use tokio::{
 };
 
 use super::{
-    Acked, Lane, PublishError, Terms,
+    Acked, Lane, Link, PublishError, Terms,
     terms::{Claim, ClaimKey, RunningKey},
 };
 use crate::{
@@ -93,11 +95,36 @@ impl Pending {
         self.terms.as_ref().and_then(|terms| terms.claim.as_deref())
     }
 
+    /// Whether nothing that has to come before it has failed.
+    pub(super) fn is_in_turn(&self) -> bool {
+        let link = self.terms.as_ref().and_then(|terms| terms.link.as_ref());
+        link.is_none_or(Link::is_whole)
+    }
+
     /// Answers it. Whoever asked may have gone.
     pub(super) fn answer(self, result: Result<Acked, PublishError>) {
+        if let (Err(error), Some(terms)) = (&result, &self.terms)
+            && let Some(link) = &terms.link
+        {
+            link.ended(error);
+        }
         // First, so that whoever has the answer can ask again.
         drop(self.running);
         let _ = self.reply.send(result);
+    }
+}
+
+/// The answer to a request, which comes in time: the flusher sees to that.
+#[derive(Debug)]
+pub struct Acking(oneshot::Receiver<Result<Acked, PublishError>>);
+
+impl Future for Acking {
+    type Output = Result<Acked, PublishError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // A flusher that ended without a word had the request in hand.
+        let answered = ready!(Pin::new(&mut self.0).poll(cx));
+        Poll::Ready(answered.unwrap_or(Err(PublishError::OutcomeUnknown)))
     }
 }
 
@@ -191,16 +218,7 @@ impl Slot {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) async fn publish(&self, asked: Asked) -> Result<Acked, PublishError> {
-        let answer = self.join(asked)?;
-        // The flusher answers in time. One that ended without a word had the request in hand.
-        answer.await.unwrap_or(Err(PublishError::OutcomeUnknown))
-    }
-
-    fn join(
-        &self,
-        asked: Asked,
-    ) -> Result<oneshot::Receiver<Result<Acked, PublishError>>, PublishError> {
+    pub(super) fn join(&self, asked: Asked) -> Result<Acking, PublishError> {
         let (reply, answer) = oneshot::channel();
         let pending = Pending::new(asked, reply);
         let mut waiting = self.lock();
@@ -220,7 +238,7 @@ impl Slot {
         if first {
             self.filled.notify_one();
         }
-        Ok(answer)
+        Ok(Acking(answer))
     }
 
     /// Answers the requests that have waited for too long: they were not sent, nothing happened.

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::PublishError;
+use super::{Link, PublishError};
 pub use crate::store::claims::{BodyHash, ClaimKey, MarkKey, RequestKey};
 
 /// What has to hold for a request to be appended. Most requests ask for nothing.
@@ -15,6 +15,8 @@ pub struct Terms {
     pub expect_offset: Option<i64>,
     /// What makes a repeat of it known.
     pub claim: Option<Box<Claim>>,
+    /// What has to come before it.
+    pub link: Option<Link>,
 }
 
 /// That a request is appended once, however often it comes.
@@ -32,7 +34,7 @@ pub struct Claim {
 impl Terms {
     /// Whether nothing is asked.
     pub(super) fn is_empty(&self) -> bool {
-        self.expect_offset.is_none() && self.claim.is_none()
+        self.expect_offset.is_none() && self.claim.is_none() && self.link.is_none()
     }
 }
 

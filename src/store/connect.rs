@@ -162,6 +162,11 @@ impl Target {
 
     /// Such a pool on the host that took writes last, or the first, without asking it yet.
     pub fn lazy_pool(&self, max: u32, usage: PoolUse) -> PgPool {
+        self.pool_for("pool", max, usage)
+    }
+
+    /// Such a pool whose sessions are for `role`.
+    pub(super) fn pool_for(&self, role: &str, max: u32, usage: PoolUse) -> PgPool {
         let index = self.learned.primary();
         let (learned, admitting) = (Arc::clone(&self.learned), Arc::clone(&self.learned));
         let options = PgPoolOptions::new()
@@ -187,7 +192,7 @@ impl Target {
                 .test_before_acquire(true)
                 .after_release(|session, _| Box::pin(is_outside_transaction(session))),
         };
-        options.connect_lazy_with(named(&self.hosts[index], "pool"))
+        options.connect_lazy_with(named(&self.hosts[index], role))
     }
 
     /// Counts how often the log moved: to another host, or to another incarnation. Pools that

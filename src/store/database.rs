@@ -128,6 +128,12 @@ impl Database {
         }
     }
 
+    /// A pool of one session, for what can only be had from a pool. It does not follow a failover.
+    pub(super) fn pool_of_one(&self, role: &str) -> Result<PgPool, StoreError> {
+        self.check_prepared()?;
+        Ok(self.target.pool_for(role, 1, PoolUse::Statements))
+    }
+
     /// The log's incarnation as the sessions of this node last found it: nothing until one was
     /// had. What was learned of the log under another one may be true no more.
     pub fn incarnation(&self) -> Option<Incarnation> {

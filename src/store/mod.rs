@@ -17,6 +17,7 @@ pub mod incarnation;
 pub mod lock;
 pub mod migrate;
 pub mod nodes;
+pub mod notify;
 pub mod once;
 pub mod outbox;
 pub mod read;

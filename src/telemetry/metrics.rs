@@ -39,6 +39,7 @@ pub fn render() -> String {
     LazyLock::force(&API);
     LazyLock::force(&LOG);
     LazyLock::force(&GROUPS);
+    LazyLock::force(&STREAMS);
     handle().render()
 }
 
@@ -154,6 +155,12 @@ pub struct LogMetrics {
     pub flushes_failed: Counter,
     /// From sending a flush to its commit.
     pub append_seconds: Histogram,
+    /// Looks at other nodes' wakes.
+    pub looks: Counter,
+    /// Words sent to other nodes.
+    pub notifications_sent: Counter,
+    /// Words heard, this node's own among them.
+    pub notifications_heard: Counter,
     /// Pages read from the database.
     pub pages: Counter,
     /// Pages answered from the tail cache.
@@ -178,6 +185,15 @@ impl LogMetrics {
             append_seconds: histogram(
                 "postrider_append_flush_seconds",
                 "From sending a flush to its commit.",
+            ),
+            looks: counter("postrider_wake_looks_total", "Looks at what other nodes appended."),
+            notifications_sent: counter(
+                "postrider_notifications_sent_total",
+                "Notifications sent to other nodes.",
+            ),
+            notifications_heard: counter(
+                "postrider_notifications_heard_total",
+                "Notifications heard, this node's own among them.",
             ),
             pages: counter("postrider_read_pages_total", "Pages read from the database."),
             cached_pages: counter(
@@ -232,6 +248,41 @@ impl GroupMetrics {
                 "Groups in which the sweep expired a member, took a partition or assigned anew.",
             ),
             beats: counter("postrider_group_beats_total", "Heartbeats of members written down."),
+        }
+    }
+}
+
+/// Sockets, and readers that feed them.
+pub static STREAMS: LazyLock<StreamMetrics> = LazyLock::new(StreamMetrics::new);
+
+/// Sockets, event streams, and readers that feed them.
+pub struct StreamMetrics {
+    /// Sockets that are open.
+    pub sockets: Gauge,
+    /// Partitions that are read for sockets and event streams.
+    pub feeds: Gauge,
+    /// Times that a reader found messages.
+    pub rounds: Counter,
+    /// Messages sent to sockets and event streams.
+    pub delivered: Counter,
+    /// Pages that consumers read by themselves because they were behind.
+    pub pages: Counter,
+}
+
+impl StreamMetrics {
+    fn new() -> Self {
+        Self {
+            sockets: gauge("postrider_socket_open", "Sockets that are open."),
+            feeds: gauge("postrider_stream_feeds", "Partitions that are read for consumers."),
+            rounds: counter("postrider_stream_rounds_total", "Times that a reader found messages."),
+            delivered: counter(
+                "postrider_stream_messages_total",
+                "Messages sent to sockets and event streams.",
+            ),
+            pages: counter(
+                "postrider_stream_pages_total",
+                "Pages read by consumers that were behind.",
+            ),
         }
     }
 }

@@ -83,6 +83,10 @@ fn docs_limits_are_the_code() {
         ("a request head", format!("{head} KiB, {fields} fields")),
         ("an idle connection", format!("{} s", limits::IDLE_TIMEOUT.as_secs())),
         ("connections of a node", thousands(limits::CONNECTIONS_MAX)),
+        (
+            "sockets of an address, with `--trusted-proxies`",
+            thousands(limits::SOCKETS_PER_ADDRESS_MAX as usize),
+        ),
     ];
     let text = read("README.md");
     for (what, most) in rows {

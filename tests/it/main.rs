@@ -12,6 +12,7 @@ mod failover;
 mod groups;
 mod history;
 mod idempotent;
+mod nodes;
 mod postgres;
 mod retention;
 mod sql_door;

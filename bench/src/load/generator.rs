@@ -50,6 +50,11 @@ pub struct Outcome {
 pub trait Worker {
     /// Sends one request and waits for its answer: how many messages were acknowledged.
     fn once(&mut self) -> impl Future<Output = Result<u64>>;
+
+    /// Waits for what is still under way after the last request: how many messages that was.
+    fn end(&mut self) -> impl Future<Output = Result<u64>> {
+        async { Ok(0) }
+    }
 }
 
 #[derive(Default)]
@@ -154,6 +159,8 @@ async fn repeat<W: Worker>(
             .messages
             .store(shared.messages.load(Ordering::Relaxed) + messages, Ordering::Relaxed);
     }
+    let messages = worker.end().await?;
+    shared.messages.store(shared.messages.load(Ordering::Relaxed) + messages, Ordering::Relaxed);
     drop(stop_on_error);
     Ok(latency)
 }

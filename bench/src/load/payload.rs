@@ -3,6 +3,7 @@
 
 use std::{fmt::Write as _, net::SocketAddr};
 
+use super::frames;
 use rand::{Rng, SeedableRng, distr::Alphanumeric, rngs::StdRng};
 
 /// Bytes of a message's value.
@@ -63,6 +64,21 @@ pub fn publishes(address: SocketAddr, topic: &str, shape: Shape) -> Vec<Vec<u8>>
             }
             body.push_str("]}");
             post(address, &path, &body)
+        })
+        .collect()
+}
+
+/// The same as frames of a socket.
+pub fn publish_frames(topic: &str, shape: Shape) -> Vec<Vec<u8>> {
+    let mut random = StdRng::seed_from_u64(1);
+    (0..shape.pool())
+        .map(|index| {
+            let items: Vec<_> =
+                (0..shape.messages()).map(|_| message(&mut random, shape, index)).collect();
+            frames::text(&format!(
+                "{{\"op\":\"publish\",\"id\":{index},\"topic\":\"{topic}\",\"messages\":[{}]}}",
+                items.join(",")
+            ))
         })
         .collect()
 }

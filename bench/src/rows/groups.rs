@@ -26,10 +26,10 @@ use crate::{
     servers::node::Node,
 };
 
-const TOPIC: &str = "groups";
-const MEMBERS: usize = 4;
+pub(super) const TOPIC: &str = "groups";
+pub(super) const MEMBERS: usize = 4;
 /// How long a drain may take.
-const DRAIN: Duration = Duration::from_secs(300);
+pub(super) const DRAIN: Duration = Duration::from_secs(300);
 const GROUP: usize = 0;
 const PLAIN: usize = 1;
 const FOUR: usize = 2;
@@ -131,7 +131,7 @@ async fn drain(member: Member) -> Result<(u64, Histogram)> {
 }
 
 /// Reads partitions to their ends without a group.
-async fn read(address: SocketAddr, partitions: Vec<u32>) -> Result<(u64, Histogram)> {
+pub(super) async fn read(address: SocketAddr, partitions: Vec<u32>) -> Result<(u64, Histogram)> {
     let mut connection = Connection::open(address).await?;
     let (mut total, mut latency) = (0, Histogram::default());
     for partition in partitions {
@@ -162,7 +162,7 @@ async fn read(address: SocketAddr, partitions: Vec<u32>) -> Result<(u64, Histogr
 }
 
 /// Runs a piece of work for each of `things` on a few threads that run nothing else.
-async fn work<T, W, F>(threads: usize, things: Vec<T>, each: W) -> Result<Outcome>
+pub(super) async fn work<T, W, F>(threads: usize, things: Vec<T>, each: W) -> Result<Outcome>
 where
     T: Send + 'static,
     W: Fn(T) -> F + Clone + Send + 'static,

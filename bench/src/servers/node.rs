@@ -104,6 +104,22 @@ impl Node {
         process::peak_memory(self.pid()).unwrap_or(0)
     }
 
+    /// The values of some metrics without labels.
+    ///
+    /// # Errors
+    /// When the node does not tell one of them.
+    pub async fn metrics(&self, names: &[&str]) -> Result<Vec<u64>> {
+        let mut connection = Connection::open(self.address).await?;
+        let request = payload::request(self.address, "GET", "/metrics", "");
+        let answer = timeout(REQUEST, connection.exchange(&request)).await??;
+        let text = String::from_utf8_lossy(answer.body);
+        let value = |name: &&str| {
+            let of = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+            text.lines().find_map(of).with_context(|| format!("no metric {name}"))
+        };
+        names.iter().map(value).collect()
+    }
+
     /// Makes a topic, in place of one that an earlier run has left.
     ///
     /// # Errors

@@ -5,10 +5,12 @@
 mod connection;
 mod progress;
 mod socket;
+mod upgraded;
 
 use std::{
     convert::Infallible,
     future::Future,
+    net::IpAddr,
     pin::Pin,
     sync::{
         Arc,
@@ -34,6 +36,7 @@ use tokio::{
     sync::Semaphore,
 };
 
+pub use self::upgraded::{Raw, Unfinished, UnfinishedBytes};
 use self::{
     connection::Driver,
     progress::{Progress, Serving, Watch},
@@ -159,9 +162,10 @@ impl Door {
         let mut backoff = BACKOFF_MIN;
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     backoff = BACKOFF_MIN;
-                    self.admit(self.number.fetch_add(1, Ordering::Relaxed), stream);
+                    let number = self.number.fetch_add(1, Ordering::Relaxed);
+                    self.admit(number, stream, peer.ip());
                 }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
@@ -176,16 +180,17 @@ impl Door {
     /// Takes in what the system has accepted already: closed with the listener, it would be reset.
     fn close(&self, listener: TcpListener) {
         let Ok(listener) = listener.into_std() else { return };
-        while let Ok((stream, _)) = listener.accept() {
+        while let Ok((stream, peer)) = listener.accept() {
             if stream.set_nonblocking(true).is_ok()
                 && let Ok(stream) = TcpStream::from_std(stream)
             {
-                self.admit(self.number.fetch_add(1, Ordering::Relaxed), stream);
+                let number = self.number.fetch_add(1, Ordering::Relaxed);
+                self.admit(number, stream, peer.ip());
             }
         }
     }
 
-    fn admit(&self, number: u64, stream: TcpStream) {
+    fn admit(&self, number: u64, stream: TcpStream, peer: IpAddr) {
         let Some(watched) = self.watch.admit(number, self.connections_max) else {
             metrics::API.connections_refused.increment(1);
             if let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() {
@@ -202,7 +207,8 @@ impl Door {
         }
         let progress = Arc::clone(&watched.progress);
         let socket = Socket::new(stream, watched, Arc::clone(&self.shell));
-        let service = Serve { shell: Arc::clone(&self.shell), progress: Arc::clone(&progress) };
+        let (shell, watched) = (Arc::clone(&self.shell), Arc::clone(&progress));
+        let service = Serve { shell, progress: watched, peer };
         self.lifecycle.spawn(Arc::clone(&self.driver).drive(socket, service, progress));
     }
 
@@ -244,7 +250,12 @@ async fn refuse(mut stream: TcpStream, answer: Vec<u8>) -> std::io::Result<()> {
 struct Serve {
     shell: Arc<Shell>,
     progress: Arc<Progress>,
+    peer: IpAddr,
 }
+
+/// The address that a connection comes from; requests that ask for an upgrade carry it.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub IpAddr);
 
 impl Service<Request<Incoming>> for Serve {
     type Response = Response<Body>;
@@ -257,7 +268,10 @@ impl Service<Request<Incoming>> for Serve {
         if serving.is_none() {
             return Answer { answering: None, serving, has_body };
         }
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        if parts.headers.contains_key(header::UPGRADE) {
+            parts.extensions.insert(Peer(self.peer));
+        }
         let answering = self.shell.answer(Request::from_parts(parts, Body::new(body)));
         Answer { answering: Some(answering), serving, has_body }
     }

@@ -56,6 +56,11 @@ impl Socket {
         }
     }
 
+    /// The bare stream, and the connection's place among the node's.
+    pub(super) fn into_parts(self) -> (TcpStream, Watched) {
+        (self.stream.into_inner(), self.watched)
+    }
+
     /// What the client speaks, once its first bytes have come.
     pub(super) fn protocol(&self) -> Option<Protocol> {
         self.protocol

@@ -12,7 +12,7 @@ use crate::{
 
 /// A topic, and the incarnation of the log that it was read in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct LogToken {
+pub struct LogToken {
     topic: TopicId,
     durability: Durability,
     incarnation: Option<Incarnation>,
@@ -27,12 +27,14 @@ impl fmt::Display for LogToken {
 }
 
 impl LogToken {
-    pub(super) fn of(topic: &Topic) -> Self {
+    /// Of a topic as it was read.
+    pub fn of(topic: &Topic) -> Self {
         let (durability, incarnation) = (topic.settings.durability, topic.incarnation);
         Self { topic: topic.id, durability, incarnation }
     }
 
-    pub(super) fn parse(text: &str) -> Result<Self, Problem> {
+    /// As it is written.
+    pub fn parse(text: &str) -> Result<Self, Problem> {
         let token = || {
             let (topic, rest) = text.split_once('-')?;
             let (durability, incarnation) = match rest.split_once('-') {
@@ -54,7 +56,7 @@ impl LogToken {
     /// Whether offsets that were read under `self` mean the same under `now`. What a standby had
     /// to hold is still there after it took over; what is `local` may have lost its end, and then
     /// grown again.
-    pub(super) fn check(self, now: Self) -> Result<(), Problem> {
+    pub fn check(self, now: Self) -> Result<(), Problem> {
         if self.topic != now.topic {
             let detail = "the topic was deleted and made again: its offsets begin at 0";
             return Err(Problem::new(ErrorCode::TopicRecreated, detail));

@@ -159,7 +159,8 @@ async fn poll(
     Err(gone(name))
 }
 
-fn position(from: &str) -> Result<Position, Problem> {
+/// Where `from` says to begin.
+pub fn position(from: &str) -> Result<Position, Problem> {
     let invalid = |detail: &str| Problem::new(ErrorCode::Invalid, detail).at("?from");
     match from {
         "earliest" => return Ok(Position::Earliest),

@@ -148,7 +148,7 @@ impl ListParams {
 }
 
 /// Reads a name from the path.
-pub(super) fn name(text: &str) -> Result<Name, Problem> {
+pub(in crate::api) fn name(text: &str) -> Result<Name, Problem> {
     Name::parse(text).map_err(|why| Problem::new(ErrorCode::Invalid, why.to_string()))
 }
 
@@ -179,7 +179,7 @@ pub(super) fn catalog_problem(error: CatalogError, name: &Name) -> Problem {
 }
 
 /// The same for those who only read: what was lost on the way had no effect.
-pub(super) fn lookup_problem(error: CatalogError, name: &Name) -> Problem {
+pub(in crate::api) fn lookup_problem(error: CatalogError, name: &Name) -> Problem {
     match error {
         CatalogError::Store(error) => Problem::of_read(&error),
         other => catalog_problem(other, name),

@@ -7,6 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
+    deliver::stream::Items,
     log::{LogBatch, Page},
     model::clock::format_ms,
     record::{Batches, Corrupt, Record, ValueKind},
@@ -111,6 +112,23 @@ pub fn write_messages(
     Ok(())
 }
 
+/// Writes the messages of `batch` from `from` on as the items of a frame: without topic and
+/// partition, each followed by a comma.
+pub fn write_items(batch: &LogBatch, from: i64, items: &mut Items) -> Result<(), Corrupt> {
+    let timestamp = format!(",\"timestamp\":\"{}\"", format_ms(batch.appended_ms));
+    let mut next = from;
+    each_record(batch, &mut next, i64::MAX, |offset, record| {
+        let out = &mut items.bytes;
+        out.extend_from_slice(b"{\"offset\":");
+        put_number(out, offset);
+        out.extend_from_slice(timestamp.as_bytes());
+        write_fields(out, record)?;
+        out.extend_from_slice(b"},");
+        items.ends.push(u32::try_from(out.len()).map_err(|_| Corrupt::Count)?);
+        Ok(())
+    })
+}
+
 fn write_batch(
     out: &mut Vec<u8>,
     lead: &str,
@@ -119,6 +137,24 @@ fn write_batch(
     until: i64,
 ) -> Result<(), Corrupt> {
     let timestamp = format!(",\"timestamp\":\"{}\"", format_ms(batch.appended_ms));
+    each_record(batch, next, until, |offset, record| {
+        out.extend_from_slice(lead.as_bytes());
+        put_number(out, offset);
+        out.extend_from_slice(timestamp.as_bytes());
+        write_fields(out, record)?;
+        out.extend_from_slice(b"},");
+        Ok(())
+    })
+}
+
+/// Calls `told` for each message of `batch` from `next` on, which it moves behind the last one,
+/// and before `until`.
+fn each_record(
+    batch: &LogBatch,
+    next: &mut i64,
+    until: i64,
+    mut told: impl FnMut(i64, &Record<'_>) -> Result<(), Corrupt>,
+) -> Result<(), Corrupt> {
     let mut base = batch.base_offset;
     for part in Batches::new(&batch.records) {
         let part = part?;
@@ -134,11 +170,7 @@ fn write_batch(
             if offset > *next {
                 return Err(Corrupt::Count);
             }
-            out.extend_from_slice(lead.as_bytes());
-            put_number(out, offset);
-            out.extend_from_slice(timestamp.as_bytes());
-            write_fields(out, &record)?;
-            out.extend_from_slice(b"},");
+            told(offset, &record)?;
             *next = offset + 1;
         }
         base += i64::from(part.header.last_offset_delta) + 1;

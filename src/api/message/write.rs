@@ -201,6 +201,15 @@ pub struct PublishIn<'a> {
 }
 
 impl<'a> PublishIn<'a> {
+    /// A publish of these parts.
+    pub fn new(
+        messages: MessagesIn<'a>,
+        producer: Field<Object<ProducerIn>>,
+        expect_offset: Field<i64>,
+    ) -> Self {
+        Self { messages, producer, expect_offset }
+    }
+
     /// The messages, once what is wrong with the request as a whole is ruled out.
     pub fn messages(&self) -> Result<&[MessageIn<'a>], Problem> {
         if self.messages.count > limits::BATCH_MESSAGES_MAX {

@@ -1,4 +1,4 @@
-//! Lines become the body of a publish request.
+//! Lines become the messages of a publish.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use regex::bytes::Regex;
@@ -57,21 +57,23 @@ pub struct InvalidLine {
     pub detail: String,
 }
 
-/// A request's body and what it is about.
+/// Messages that are published together, and where they are from.
 #[derive(Debug)]
 pub struct Batch {
-    /// `{"messages":[…]}`.
-    pub body: Vec<u8>,
-    /// The number of the line behind each message, never empty and rising.
+    /// `[{…},…]`, as the server reads them.
+    pub messages: String,
+    /// How many there are, at least one.
+    pub count: usize,
+    /// The number of the line behind each message, rising; none where they are no lines.
     pub numbers: Vec<u64>,
     /// Bytes of these lines.
     pub bytes: u64,
 }
 
-/// The request of `lines`; none if there is no message in them. Blank lines are messages too,
+/// The messages of `lines`; none if there is no message in them. Blank lines are messages too,
 /// except where each line is a JSON object.
 pub fn batch(lines: &[Line], form: &Form) -> Result<Option<Batch>, InvalidLine> {
-    let mut body = b"{\"messages\":[".to_vec();
+    let mut body = b"[".to_vec();
     let mut numbers = Vec::with_capacity(lines.len());
     let mut bytes = 0;
     for line in lines {
@@ -91,12 +93,14 @@ pub fn batch(lines: &[Line], form: &Form) -> Result<Option<Batch>, InvalidLine> 
         numbers.push(line.number);
         bytes += line.bytes.len() as u64;
     }
-    body.extend_from_slice(b"]}");
-    Ok(Some(Batch { body, numbers, bytes }).filter(|batch| !batch.numbers.is_empty()))
+    body.push(b']');
+    let messages = String::from_utf8(body).expect("JSON is text");
+    let count = numbers.len();
+    Ok(Some(Batch { messages, count, numbers, bytes }).filter(|batch| batch.count > 0))
 }
 
-/// The request of one text.
-pub fn single(value: &str, key: Option<&str>, headers: &[(String, String)]) -> Vec<u8> {
+/// One text.
+pub fn single(value: &str, key: Option<&str>, headers: &[(String, String)]) -> Batch {
     let mut grouped = serde_json::Map::new();
     for (name, value) in headers {
         let values = grouped.entry(name).or_insert_with(|| serde_json::json!([]));
@@ -109,7 +113,8 @@ pub fn single(value: &str, key: Option<&str>, headers: &[(String, String)]) -> V
     if !grouped.is_empty() {
         message["headers"] = grouped.into();
     }
-    serde_json::json!({"messages": [message]}).to_string().into_bytes()
+    let messages = serde_json::json!([message]).to_string();
+    Batch { messages, count: 1, numbers: Vec::new(), bytes: value.len() as u64 }
 }
 
 struct Text<'a> {
@@ -164,7 +169,7 @@ mod tests {
 
     fn body(texts: &[&[u8]], form: &Form) -> Value {
         let batch = batch(&lines(texts), form).expect("valid").expect("not empty");
-        serde_json::from_slice(&batch.body).expect("JSON")
+        serde_json::from_str(&batch.messages).expect("JSON")
     }
 
     fn bytes_of(message: &Value, name: &str) -> Option<Vec<u8>> {
@@ -187,7 +192,7 @@ mod tests {
             let rule = KeyRule::new("(?s-u)^(...)").expect("valid");
             let slices: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
             let body = body(&slices, &Form::Text(Some(rule)));
-            let messages = body["messages"].as_array().expect("array");
+            let messages = body.as_array().expect("array");
             prop_assert_eq!(messages.len(), texts.len());
             for (message, text) in messages.iter().zip(&texts) {
                 let (key, value) = (bytes_of(message, "key"), bytes_of(message, "value"));
@@ -216,8 +221,7 @@ mod tests {
     fn json_lines_are_sent_as_they_are_written() {
         let texts: [&[u8]; 3] = [br#"{"key":"a", "value":1.0}"#, b" \r", b"{\"value\":null}\r"];
         let batch = batch(&lines(&texts), &Form::Json).expect("valid").expect("not empty");
-        let body = String::from_utf8(batch.body).expect("text");
-        assert_eq!(body, r#"{"messages":[{"key":"a", "value":1.0},{"value":null}]}"#);
+        assert_eq!(batch.messages, r#"[{"key":"a", "value":1.0},{"value":null}]"#);
         assert_eq!(batch.numbers, [1, 3]);
     }
 
@@ -234,11 +238,11 @@ mod tests {
     fn one_message_has_all_that_it_was_given() {
         let headers =
             [("a".into(), "1".into()), ("b".into(), "2".into()), ("a".into(), "3".into())];
-        let body: Value = serde_json::from_slice(&single("v", Some("k"), &headers)).expect("JSON");
+        let read = |batch: Batch| serde_json::from_str::<Value>(&batch.messages).expect("JSON");
+        let body = read(single("v", Some("k"), &headers));
         let expected =
             json!({"value_text": "v", "key": "k", "headers": {"a": ["1", "3"], "b": ["2"]}});
-        assert_eq!(body["messages"][0], expected);
-        let body: Value = serde_json::from_slice(&single("", None, &[])).expect("JSON");
-        assert_eq!(body["messages"][0], json!({"value_text": ""}));
+        assert_eq!(body, json!([expected]));
+        assert_eq!(read(single("", None, &[])), json!([{"value_text": ""}]));
     }
 }

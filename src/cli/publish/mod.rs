@@ -1,39 +1,40 @@
-//! `publish`: a file a line a message, or one message.
-//!
-//! Batches go one after the other, each when the one before is confirmed: so messages of one key
-//! stand in the log as they stand in the file, whatever fails in between.
+//! `publish`: a file a line a message, or one message, over a socket.
 
 mod encode;
+mod failure;
 mod lines;
+mod pending;
+mod pipeline;
 mod progress;
 
 use std::{io::IsTerminal, os::fd::AsFd, time::Duration};
 
-use serde::Deserialize;
 use serde_json::json;
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
+    sync::mpsc::{self, Sender},
     time::timeout,
 };
 
 use self::{
     encode::{Batch, Form, KeyRule},
     lines::{Batcher, Line},
+    pipeline::Pipeline,
     progress::Progress,
 };
 use super::{
     CliError,
     args::{Output, PublishArgs},
-    client::{Call, Client, Patience},
+    client::Client,
     interrupt, output,
-    problem::Problem,
-    topic,
 };
 use crate::lifecycle::Lifecycle;
 
 /// How long lines of a slow pipe wait for others to share a batch with.
 const LINGER: Duration = Duration::from_millis(100);
 const READ_BYTES: usize = 64 * 1024;
+/// Batches that are read and wait to be sent.
+const BATCHES_AHEAD: usize = 2;
 
 /// Publishes what `args` say.
 pub async fn run(args: &PublishArgs) -> Result<(), CliError> {
@@ -51,26 +52,27 @@ pub async fn run(args: &PublishArgs) -> Result<(), CliError> {
             KeyRule::new(pattern).map_err(|error| CliError::Usage(error.to_string()))?,
         )),
     };
-    let (mut source, size) = open(args).await?;
-    let mut publisher = Publisher {
-        client: Client::new(&args.server)?,
-        path: format!("{}/messages", topic::path(&args.topic)),
-        form,
-        progress: Progress::begin(size),
-        durability: None,
-        life: interrupt::watched(),
-    };
-    let result = publisher.publish(&mut source).await;
-    let (progress, topic) = (&publisher.progress, args.topic.as_str());
+    let (source, size) = open(args).await?;
+    let life = interrupt::watched();
+    let (batches, read) = mpsc::channel(BATCHES_AHEAD);
+    let client = Client::new(&args.server)?;
+    let mut pipeline = Pipeline::new(client, &args.topic, life.clone(), Progress::begin(size));
+    life.spawn(async move {
+        let ended = read_all(source, &form, &batches).await;
+        // Nobody listens any more when publishing has ended for another reason.
+        if let Err(error) = ended {
+            let _ = batches.send(Err(error)).await;
+        }
+    });
+    let result = pipeline.run(read).await;
+    let (progress, topic) = (pipeline.progress(), args.topic.as_str());
     progress.clear();
     if let Err(error) = result {
         return Err(CliError::Noted { source: Box::new(error), note: progress.summary(topic) });
     }
     match args.output.output {
         Output::Table => output::print(&progress.summary(topic)),
-        Output::Json => {
-            output::print_json(&progress.summary_json(topic, publisher.durability.as_deref()))
-        }
+        Output::Json => output::print_json(&progress.summary_json(topic, pipeline.durability())),
     }
 }
 
@@ -91,25 +93,18 @@ async fn open(args: &PublishArgs) -> Result<(Source, Option<u64>), CliError> {
     Ok((Box::new(file), Some(about.len()).filter(|_| about.is_file())))
 }
 
-#[derive(Deserialize)]
-struct Published {
-    results: Vec<Placed>,
-    #[serde(default)]
-    durability: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Placed {
-    partition: u32,
-    offset: u64,
-}
-
 async fn publish_one(args: &PublishArgs, value: &str) -> Result<(), CliError> {
+    let (batches, read) = mpsc::channel(1);
+    let batch = encode::single(value, args.key.as_deref(), &args.headers);
+    // There is room for it.
+    let _ = batches.send(Ok(batch)).await;
+    drop(batches);
     let client = Client::new(&args.server)?;
-    let body = encode::single(value, args.key.as_deref(), &args.headers);
-    let call = Call::post(format!("{}/messages", topic::path(&args.topic)), body);
-    let published: Published = client.send(&call).await.map_err(in_doubt)?.json()?;
-    let placed = published.results.first().ok_or_else(|| {
+    // Nothing watches for Ctrl-C: it ends the program.
+    let life = Lifecycle::new();
+    let mut pipeline = Pipeline::new(client, &args.topic, life, Progress::begin(None));
+    pipeline.run(read).await?;
+    let placed = pipeline.first_placed().ok_or_else(|| {
         CliError::Failed("the server did not tell where the message went".to_owned())
     })?;
     match args.output.output {
@@ -121,128 +116,45 @@ async fn publish_one(args: &PublishArgs, value: &str) -> Result<(), CliError> {
             "topic": args.topic.as_str(),
             "partition": placed.partition,
             "offset": placed.offset,
-            "durability": published.durability,
+            "durability": pipeline.durability(),
         })),
     }
 }
 
-fn in_doubt(error: CliError) -> CliError {
-    if error.had_no_effect() {
-        return error;
-    }
-    let note = "the message may or may not have been published".to_owned();
-    CliError::Noted { source: Box::new(error), note }
-}
-
-struct Publisher {
-    client: Client,
-    path: String,
-    form: Form,
-    progress: Progress,
-    durability: Option<String>,
-    life: Lifecycle,
-}
-
-impl Publisher {
-    async fn publish(&mut self, source: &mut Source) -> Result<(), CliError> {
-        let mut batcher = Batcher::default();
-        let mut buffer = vec![0; READ_BYTES];
-        loop {
-            let read = {
-                let waits = if batcher.has_lines() { LINGER } else { Duration::MAX };
-                tokio::select! {
-                    read = timeout(waits, source.read(&mut buffer)) => read,
-                    () = self.life.draining() => return Err(self.interrupted()),
-                }
+/// Reads to the end and sends batch after batch, for as long as somebody takes them.
+async fn read_all(
+    mut source: Source,
+    form: &Form,
+    batches: &Sender<Result<Batch, CliError>>,
+) -> Result<(), CliError> {
+    let (mut batcher, mut buffer) = (Batcher::default(), vec![0; READ_BYTES]);
+    loop {
+        let waits = if batcher.has_lines() { LINGER } else { Duration::MAX };
+        let (full, is_end) = match timeout(waits, source.read(&mut buffer)).await {
+            Err(_slow) => (batcher.flush().into_iter().collect(), false),
+            Ok(Err(error)) => return Err(CliError::Failed(format!("reading failed: {error}"))),
+            Ok(Ok(0)) => (batcher.finish(), true),
+            Ok(Ok(count)) => {
+                let full = batcher.push(&buffer[..count]);
+                (full.map_err(|error| CliError::Failed(error.to_string()))?, false)
+            }
+        };
+        for lines in full {
+            let batch = batch(&lines, form)?;
+            let is_taken = match batch {
+                Some(batch) => batches.send(Ok(batch)).await.is_ok(),
+                None => true,
             };
-            match read {
-                Err(_slow) => self.send(&batcher.flush().unwrap_or_default()).await?,
-                Ok(Err(error)) => {
-                    return Err(CliError::Failed(format!("reading failed: {error}")));
-                }
-                Ok(Ok(0)) => break,
-                Ok(Ok(count)) => {
-                    let full = batcher.push(&buffer[..count]);
-                    for lines in full.map_err(|error| CliError::Failed(error.to_string()))? {
-                        self.send(&lines).await?;
-                    }
-                }
+            if !is_taken {
+                return Ok(());
             }
         }
-        for lines in batcher.finish() {
-            self.send(&lines).await?;
-        }
-        Ok(())
-    }
-
-    /// Sends one batch and waits until it is confirmed.
-    async fn send(&mut self, lines: &[Line]) -> Result<(), CliError> {
-        if self.life.is_draining() {
-            return Err(self.interrupted());
-        }
-        let batch = encode::batch(lines, &self.form);
-        let batch = batch.map_err(|error| CliError::Failed(error.to_string()))?;
-        let Some(batch) = batch else { return Ok(()) };
-        let (Some(first), Some(last)) = (batch.numbers.first(), batch.numbers.last()) else {
+        if is_end {
             return Ok(());
-        };
-        // Before anything is confirmed, a server that is not there is told at once.
-        let patience = match self.progress.last_line() {
-            0 => Patience::Command,
-            _ => Patience::Stream,
-        };
-        let call = Call::post(&*self.path, batch.body.clone()).patience(patience);
-        let answer = tokio::select! {
-            answer = self.client.send(&call) => answer,
-            () = self.life.aborted() => Err(CliError::Failed("interrupted twice".to_owned())),
-        };
-        let answer = answer.map_err(|error| about_lines(error, &batch))?;
-        let published: Published = answer.json()?;
-        if published.results.len() != batch.numbers.len() {
-            return Err(CliError::Failed(format!(
-                "lines {first} to {last}: the server confirmed {} of {} messages",
-                published.results.len(),
-                batch.numbers.len()
-            )));
-        }
-        self.durability = published.durability;
-        self.progress.add(batch.numbers.len(), batch.bytes, *last);
-        Ok(())
-    }
-
-    fn interrupted(&self) -> CliError {
-        match self.progress.last_line() {
-            0 => CliError::Failed("interrupted before the first line".to_owned()),
-            last => CliError::Failed(format!("interrupted after line {last}")),
         }
     }
 }
 
-/// Says which lines an error is about, and what is known of them.
-fn about_lines(error: CliError, batch: &Batch) -> CliError {
-    let (first, last) = (batch.numbers[0], batch.numbers[batch.numbers.len() - 1]);
-    let lines = match first == last {
-        true => format!("line {first}"),
-        false => format!("lines {first} to {last}"),
-    };
-    let known = match error.had_no_effect() {
-        true => "nothing of this batch was published",
-        false => "this batch may or may not have been published, as a whole",
-    };
-    let mut note = format!("{lines}: {known}");
-    if let (CliError::Problem(problem), true) = (&error, first < last) {
-        for number in wrong_lines(problem, batch) {
-            note.push_str(&format!("\n  see line {number}"));
-        }
-    }
-    CliError::Noted { source: Box::new(error), note }
-}
-
-/// The lines behind pointers such as `/messages/3/value_text`.
-fn wrong_lines<'a>(problem: &'a Problem, batch: &'a Batch) -> impl Iterator<Item = u64> + 'a {
-    let index = |pointer: &str| -> Option<usize> {
-        pointer.strip_prefix("/messages/")?.split('/').next()?.parse().ok()
-    };
-    let pointers = problem.errors.iter().map(|error| &*error.pointer);
-    pointers.filter_map(index).filter_map(|at| batch.numbers.get(at).copied())
+fn batch(lines: &[Line], form: &Form) -> Result<Option<Batch>, CliError> {
+    encode::batch(lines, form).map_err(|error| CliError::Failed(error.to_string()))
 }

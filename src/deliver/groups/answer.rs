@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    Cursor, GroupError, Groups, Place,
+    Cursor, GroupError, Place,
     poll::Arrival,
     reading::{Found, Reading},
     view::Member,
@@ -50,8 +50,12 @@ pub struct Revoked {
 pub struct Delivery {
     /// The topic.
     pub topic: Arc<str>,
+    /// Which partition that is.
+    pub partition: PartitionId,
     /// The number of the partition.
     pub index: u32,
+    /// The epoch.
+    pub epoch: i64,
     /// The first offset.
     pub from: i64,
     /// Behind the last one.
@@ -66,7 +70,7 @@ pub struct Polled {
     /// Messages.
     pub deliveries: Vec<Delivery>,
     /// What goes into the next poll.
-    pub cursor: String,
+    pub cursor: Cursor,
     /// Everything the member has.
     pub assignments: Vec<Standing>,
     /// What of that it is to give up.
@@ -75,7 +79,6 @@ pub struct Polled {
 
 /// What an answer is made from.
 pub(super) struct Answer<'a> {
-    pub(super) groups: &'a Groups,
     pub(super) arrival: &'a Arrival,
     pub(super) reading: &'a Reading,
 }
@@ -83,7 +86,7 @@ pub(super) struct Answer<'a> {
 impl Answer<'_> {
     /// The answer, if there is something to tell: rows that are still the member's to read, or
     /// news of what it has.
-    pub(super) async fn checked(
+    pub(super) fn checked(
         &self,
         check: &Check,
         places: &[Place],
@@ -113,16 +116,11 @@ impl Answer<'_> {
             epoch: held.epoch,
             revoke: held.revoke,
         });
-        self.write(lines.collect(), places, found, turn).await.map(Some)
+        Ok(Some(self.write(lines.collect(), places, found, turn)))
     }
 
     /// The answer when there was nothing to tell.
-    pub(super) async fn empty(
-        &self,
-        member: &Member,
-        places: &[Place],
-        turn: u64,
-    ) -> Result<Polled, GroupError> {
+    pub(super) fn empty(&self, member: &Member, places: &[Place], turn: u64) -> Polled {
         let lines = member.held.iter().map(|held| Line {
             partition: held.partition,
             topic: Arc::clone(&held.topic),
@@ -130,27 +128,26 @@ impl Answer<'_> {
             epoch: held.epoch,
             revoke: held.revoke.map(|at| at.saturating_duration_since(Instant::now())),
         });
-        self.write(lines.collect(), places, Vec::new(), turn).await
+        self.write(lines.collect(), places, Vec::new(), turn)
     }
 
-    async fn write(
+    fn write(
         &self,
         lines: Vec<Line>,
         places: &[Place],
         mut found: Vec<Found>,
         turn: u64,
-    ) -> Result<Polled, GroupError> {
+    ) -> Polled {
         let mut polled = Polled {
             deliveries: Vec::with_capacity(found.len()),
-            cursor: String::new(),
+            cursor: Cursor {
+                group: self.arrival.group,
+                generation: self.arrival.generation,
+                turn,
+                places: Vec::with_capacity(lines.len()),
+            },
             assignments: Vec::with_capacity(lines.len()),
             revokes: Vec::new(),
-        };
-        let mut cursor = Cursor {
-            group: self.arrival.group,
-            generation: self.arrival.generation,
-            turn,
-            places: Vec::with_capacity(lines.len()),
         };
         for Line { partition, topic, index, epoch, revoke } in lines {
             let same = |place: &Place| place.partition == partition && place.epoch == epoch;
@@ -165,17 +162,25 @@ impl Answer<'_> {
                 position = until;
                 let topic = Arc::clone(&topic);
                 GROUPS.delivered.increment(u64::try_from(until - offset).unwrap_or_default());
-                polled.deliveries.push(Delivery { topic, index, from: offset, until, batches });
+                polled.deliveries.push(Delivery {
+                    topic,
+                    partition,
+                    index,
+                    epoch,
+                    from: offset,
+                    until,
+                    batches,
+                });
             }
-            cursor.places.push(Place { partition, epoch, position, is_told: revoke.is_some() });
+            let is_told = revoke.is_some();
+            polled.cursor.places.push(Place { partition, epoch, position, is_told });
             if let Some(deadline) = revoke {
                 let topic = Arc::clone(&topic);
                 polled.revokes.push(Revoked { topic, index, epoch, deadline });
             }
             polled.assignments.push(Standing { topic, index, epoch, offset, gap });
         }
-        polled.cursor = cursor.write(self.groups.key().await?, &self.arrival.member);
-        Ok(polled)
+        polled
     }
 }
 

@@ -28,7 +28,7 @@ use view::Watched;
 
 use crate::{
     lifecycle::Lifecycle,
-    log::{Log, ReadError},
+    log::{Log, News, ReadError},
     model::{GroupId, Name, PartitionId, TenantId, limits},
     store::{
         self, Database, StoreError,
@@ -81,7 +81,9 @@ pub struct Entered {
     /// What it has.
     pub joined: Joined,
     /// The cursor of its first poll.
-    pub cursor: String,
+    pub cursor: Cursor,
+    /// The same as text.
+    pub sealed: String,
 }
 
 /// Groups as one node sees them. Clones share it.
@@ -206,6 +208,11 @@ impl Groups {
         Ok(entered)
     }
 
+    /// A cursor as text, for `member` alone.
+    pub async fn sealed(&self, cursor: &Cursor, member: &str) -> Result<String, GroupError> {
+        Ok(cursor.write(self.key().await?, member))
+    }
+
     /// A member goes. The change goes on though the caller vanish.
     pub async fn leave(&self, group: GroupId, member: &str) -> Result<(), GroupError> {
         let (groups, member) = (self.clone(), member.to_owned());
@@ -248,8 +255,9 @@ impl Groups {
         }
     }
 
-    /// Something of a group changed here: whoever waits looks again.
+    /// Something of a group changed here: whoever waits looks again, here and elsewhere.
     pub fn changed(&self, group: GroupId) {
+        self.shared.log.tell(News::Groups);
         let watched = unlocked(&self.shared.watched).get(&group).cloned();
         if let Some(watched) = watched {
             watched.invalidate();
@@ -274,8 +282,8 @@ fn entered(joined: Joined, member: &str, key: &CursorKey) -> Result<Entered, Gro
     });
     let (group, generation) = (joined.group, joined.generation);
     let cursor = Cursor { group, generation, turn: 0, places: places.collect() };
-    let cursor = cursor.write(key, member);
-    Ok(Entered { joined, cursor })
+    let sealed = cursor.write(key, member);
+    Ok(Entered { joined, cursor, sealed })
 }
 
 /// How long a poll waits that asks for `wait`, of a member that may be silent for `timeout`.

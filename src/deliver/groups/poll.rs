@@ -27,7 +27,7 @@ const LOOKS_IN_A_WAIT: u32 = 4;
 /// What a member polls with.
 #[derive(Clone, Debug)]
 pub struct PollRequest {
-    /// Messages at the most; 0 is a heartbeat, which does not wait.
+    /// Messages at the most; with 0 it waits for news of its assignments alone.
     pub max: u32,
     /// How long to wait for something to tell; cut to a third of the session timeout.
     pub wait: Duration,
@@ -38,6 +38,7 @@ pub struct PollRequest {
 pub struct Arrival {
     pub(super) group: GroupId,
     pub(super) member: String,
+    number: i64,
     pub(super) generation: i64,
     session_timeout: Duration,
     cursor: Option<Cursor>,
@@ -47,6 +48,16 @@ pub struct Arrival {
 }
 
 impl Arrival {
+    /// The member's number under this generation.
+    pub fn number(&self) -> i64 {
+        self.number
+    }
+
+    /// The member's id.
+    pub fn member(&self) -> &str {
+        &self.member
+    }
+
     /// The member's generation.
     pub fn generation(&self) -> i64 {
         self.generation
@@ -82,22 +93,40 @@ impl Groups {
         member: &str,
         cursor: Option<&str>,
     ) -> Result<Arrival, GroupError> {
-        let begun = Instant::now();
         let cursor = match cursor {
             Some(text) => Some(Cursor::read(self.key().await?, group, member, text)?),
             None => None,
         };
+        let arrival = self.arrive_at(group, member, cursor).await?;
+        self.heard(group, arrival.number);
+        Ok(arrival)
+    }
+
+    /// A member was heard now.
+    pub fn heard(&self, group: GroupId, number: i64) {
+        self.shared.beats.note(number, group);
+    }
+
+    /// The same for a member that is heard otherwise: whether it lives is for others to say.
+    pub async fn arrive_at(
+        &self,
+        group: GroupId,
+        member: &str,
+        cursor: Option<Cursor>,
+    ) -> Result<Arrival, GroupError> {
+        let begun = Instant::now();
         let watched = self.watched(group);
         let generation = cursor.as_ref().map(|cursor| cursor.generation);
         let view = self.view_with(group, &watched, member, generation).await?;
         let standing = member_of(&view, member, generation)?;
-        self.shared.beats.note(standing.number, group);
         let (generation, session_timeout) = (standing.generation, standing.session_timeout);
+        let number = standing.number;
         let turnstile = watched.enter(member);
         let member = member.to_owned();
         Ok(Arrival {
             group,
             member,
+            number,
             generation,
             session_timeout,
             cursor,
@@ -105,6 +134,19 @@ impl Groups {
             turnstile,
             begun,
         })
+    }
+
+    /// Whether this generation of a member is the one that stands.
+    pub async fn stands(
+        &self,
+        group: GroupId,
+        member: &str,
+        generation: i64,
+    ) -> Result<bool, GroupError> {
+        let watched = self.watched(group);
+        watched.forget();
+        let view = self.view(group, &watched).await?;
+        Ok(member_of(&view, member, Some(generation)).is_ok())
     }
 
     /// A view that has the member under this generation, if the database has it.
@@ -127,11 +169,11 @@ impl Groups {
     /// Confirms what a member gives up, each under its epoch.
     pub async fn confirm(
         &self,
-        arrival: &Arrival,
+        group: GroupId,
+        (member, generation): (&str, i64),
         given: Vec<(PartitionId, i64)>,
     ) -> Result<(), GroupError> {
-        let (groups, group) = (self.clone(), arrival.group);
-        let (member, generation) = (arrival.member.clone(), arrival.generation);
+        let (groups, member) = (self.clone(), member.to_owned());
         self.detached(async move {
             let mut session = groups.shared.database.acquire().await?;
             let moved =
@@ -147,10 +189,7 @@ impl Groups {
 
     /// Reads what the member has, waiting for a first message or for news of its assignments.
     pub async fn poll(&self, arrival: Arrival, request: PollRequest) -> Result<Polled, GroupError> {
-        let wait = match request.max {
-            0 => Duration::ZERO,
-            _ => cut(request.wait, arrival.session_timeout),
-        };
+        let wait = cut(request.wait, arrival.session_timeout);
         let deadline = arrival.begun + wait;
         let rests = wait >= limits::WAKE_INTERVAL * LOOKS_IN_A_WAIT;
         let mut reading = Reading::new(self, rests, arrival.begun);
@@ -185,10 +224,8 @@ impl Groups {
                 let check = self.check(&arrival).await?;
                 places = check.places(&places);
                 let outdated = check.version != view.version;
-                let answer = Answer { groups: self, arrival: &arrival, reading: &reading };
-                if let Some(polled) =
-                    answer.checked(&check, &places, round.found, round.turn).await?
-                {
+                let answer = Answer { arrival: &arrival, reading: &reading };
+                if let Some(polled) = answer.checked(&check, &places, round.found, round.turn)? {
                     return Ok(polled);
                 }
                 if outdated {
@@ -198,8 +235,8 @@ impl Groups {
             }
             let is_over = Instant::now() >= deadline || self.shared.lifecycle.is_draining();
             if is_over && reading.is_sure() {
-                let answer = Answer { groups: self, arrival: &arrival, reading: &reading };
-                return answer.empty(member, &places, turn).await;
+                let answer = Answer { arrival: &arrival, reading: &reading };
+                return Ok(answer.empty(member, &places, turn));
             }
             if is_over {
                 continue;

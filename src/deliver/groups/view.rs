@@ -19,6 +19,7 @@ use tracing::warn;
 
 use super::{GroupError, Groups, unlocked};
 use crate::{
+    log::News,
     model::{GroupId, PartitionId, limits},
     store::{self, StoreError},
 };
@@ -240,15 +241,18 @@ impl Groups {
         let mut ticks = interval(limits::WAKE_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut failing, mut round, mut log) = (false, 0_u32, None);
+        let mut began = Instant::now();
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
+                () = self.shared.log.told(News::Groups, began) => {}
                 () = self.shared.lifecycle.draining() => return,
             }
             round = round.wrapping_add(1);
             if round.is_multiple_of(FORGET_EVERY) {
                 self.forget_idle();
             }
+            began = Instant::now();
             let looked = timeout(LOOK_TIMEOUT, self.look(&mut log)).await;
             match looked.unwrap_or_else(|_| Err(StoreError::Lost("no answer".to_owned()))) {
                 Ok(()) => failing = false,

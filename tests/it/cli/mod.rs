@@ -5,6 +5,7 @@ mod groups;
 mod program;
 mod publish;
 mod server;
+mod sockets;
 mod tail;
 mod topics;
 

@@ -1,9 +1,10 @@
 //! `publish`: what arrives, in which order, and what is told when it fails.
 
-use std::{collections::BTreeMap, process::Stdio};
+use std::{collections::BTreeMap, process::Stdio, sync::atomic::Ordering};
 
 use axum::http::Method;
 use base64::{Engine, engine::general_purpose::STANDARD};
+use postrider::cli::output::grouped;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
@@ -177,4 +178,63 @@ async fn what_does_not_fit_together_is_refused() {
     let told = ran(program(&["publish", "t", "-f", "/nowhere/x"])).await;
     assert_eq!(told.code, Some(1));
     assert!(told.err.contains("/nowhere/x cannot be read"), "{}", told.err);
+}
+
+fn values(server: &Server, topic: &str) -> Vec<String> {
+    let of = |message: &Value| message["value_text"].as_str().expect("text").to_owned();
+    server.messages(topic).iter().map(of).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_connection_publishes_nothing_twice() {
+    let server = Server::with_topic("t", 1).await;
+    let lines: Vec<String> = (0..40_000).map(|n| format!("line {n}")).collect();
+    let file = file_of(lines.join("\n").as_bytes());
+    let args = ["publish", "t", "-f", file.path().to_str().expect("text"), "--url", &server.url];
+    let publishing = ran(program(&args));
+    let faults = async {
+        let seen = |count: usize| {
+            move |seen: &[super::server::Seen]| {
+                seen.iter().filter(|seen| seen.method == Method::POST).count() >= count
+            }
+        };
+        server.until(seen(1)).await;
+        server.vanishes.store(true, Ordering::Relaxed);
+        server.until(seen(10)).await;
+        server.drains.store(true, Ordering::Relaxed);
+        server.until(seen(20)).await;
+        server.end_sockets(Some(4_000));
+        let mut busy = problem("overloaded", "none");
+        busy["retryable"] = json!(true);
+        server.until(seen(25)).await;
+        server.fail(503, busy);
+    };
+    let (told, ()) = tokio::join!(publishing, faults);
+    assert_eq!((told.code, told.err.as_str()), (Some(0), ""));
+    assert!(told.text().starts_with("published 40,000 messages ("), "{}", told.text());
+    assert_eq!(values(&server, "t"), lines);
+    let sent = server.seen(&Method::POST).len();
+    assert!(sent > 42, "sent {sent} frames for 40 batches: little was sent again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_behind_a_refused_batch_is_told() {
+    let server = Server::with_topic("t", 1).await;
+    let lines: Vec<String> = (1..=6_000).map(|n| format!("line {n}")).collect();
+    let file = file_of(lines.join("\n").as_bytes());
+    server.lock().refusals.insert(2, problem("message_too_large", "none"));
+    let args = ["publish", "t", "-f", file.path().to_str().expect("text"), "--url", &server.url];
+    let told = ran(program(&args)).await;
+    assert_eq!((told.code, told.text()), (Some(1), ""));
+    assert!(told.err.contains("\n  lines 2001 to 3000: nothing of this batch was published"));
+    let published = values(&server, "t");
+    let behind = published.len() - 2_000;
+    assert!(published[..2_000] == lines[..2_000] && published[2_000..] == lines[3_000..][..behind]);
+    if behind > 0 {
+        let last = 3_000 + behind;
+        let note = format!("\n  lines 3001 to {last}: published, behind what failed");
+        assert!(told.err.contains(&note), "{}", told.err);
+    }
+    let note = format!("published {} messages", grouped(published.len() as u64));
+    assert!(told.err.contains(&note), "{}", told.err);
 }

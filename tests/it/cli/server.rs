@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -10,35 +10,42 @@ use axum::{
     Json, Router,
     body::Bytes,
     extract::{Path, Query, State},
-    http::{HeaderMap, Method, StatusCode, Uri},
+    http::{HeaderMap, Method, StatusCode},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::get,
 };
 use postrider::lifecycle::Lifecycle;
 use serde_json::{Map, Value, json};
 use tokio::{net::TcpListener, sync::watch, time::timeout};
 
+use super::sockets;
+
 /// A request as it came.
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub method: Method,
-    pub uri: String,
     pub token: Option<String>,
     pub body: Value,
 }
 
 #[derive(Debug, Default)]
-struct Topic {
+pub struct Topic {
     settings: Map<String, Value>,
-    partitions: Vec<Vec<Value>>,
+    pub partitions: Vec<Vec<Value>>,
     low: u64,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
-    topics: BTreeMap<String, Topic>,
+pub struct Inner {
+    pub topics: BTreeMap<String, Topic>,
     seen: Vec<Seen>,
-    failures: VecDeque<(StatusCode, Value)>,
+    pub failures: VecDeque<(StatusCode, Value)>,
+    /// What producers' sequences are refused with.
+    pub refusals: BTreeMap<i64, Value>,
+    /// How a socket is ended at its next turn: closed with a code, or just lost.
+    pub ends: VecDeque<Option<u16>>,
+    /// What was answered to a producer's sequence.
+    pub marks: BTreeMap<(String, i64), Value>,
 }
 
 /// The server; dropped, it stops.
@@ -46,6 +53,10 @@ struct Inner {
 pub struct Server {
     inner: Arc<Mutex<Inner>>,
     changed: watch::Sender<u64>,
+    /// The next frame of a socket is done, and its connection ends without an answer.
+    pub vanishes: Arc<AtomicBool>,
+    /// A socket is told that the node stops, after its next frame.
+    pub drains: Arc<AtomicBool>,
     pub url: String,
 }
 
@@ -53,14 +64,20 @@ impl Server {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("bound"));
-        let server = Self { inner: Arc::default(), changed: watch::channel(0).0, url };
+        let server = Self {
+            inner: Arc::default(),
+            changed: watch::channel(0).0,
+            vanishes: Arc::default(),
+            drains: Arc::default(),
+            url,
+        };
         let routes = Router::new()
             .route("/healthz", get(|| async { "ok" }))
             .route("/readyz", get(ready))
             .route("/openapi.json", get(document))
             .route("/v1/topics", get(list))
             .route("/v1/topics/{topic}", get(show).put(put).delete(remove))
-            .route("/v1/topics/{topic}/messages", post(publish))
+            .route("/v1/ws", get(sockets::upgrade))
             .route("/v1/topics/{topic}/partitions/{partition}/messages", get(read))
             .with_state(server.clone());
         Lifecycle::new().spawn(async move { axum::serve(listener, routes).await });
@@ -129,15 +146,25 @@ impl Server {
         timeout(super::DEADLINE, met).await.expect("is asked for in time");
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+    /// Ends the next socket that has something to do, with a code or without a word.
+    pub fn end_sockets(&self, code: Option<u16>) {
+        self.lock().ends.push_back(code);
+        self.changed.send_modify(|version| *version += 1);
+    }
+
+    /// Tells of every change.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    pub fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
         self.inner.lock().expect("no test thread has panicked in it")
     }
 
-    fn saw(&self, method: Method, uri: &Uri, headers: &HeaderMap, body: &[u8]) {
+    pub fn saw(&self, method: Method, headers: &HeaderMap, body: &[u8]) {
         let token = headers.get("authorization").and_then(|value| value.to_str().ok());
         self.lock().seen.push(Seen {
             method,
-            uri: uri.to_string(),
             token: token.map(str::to_owned),
             body: serde_json::from_slice(body).unwrap_or(Value::Null),
         });
@@ -146,7 +173,14 @@ impl Server {
 }
 
 impl Inner {
-    fn append(&mut self, topic: &str, mut message: Value) -> Value {
+    /// Low and high watermark.
+    pub fn watermarks(&self, topic: &str, partition: usize) -> (usize, usize) {
+        let topic = &self.topics[topic];
+        let high = topic.partitions[partition].len();
+        (high.min(topic.low as usize), high)
+    }
+
+    pub fn append(&mut self, topic: &str, mut message: Value) -> Value {
         let topic = self.topics.get_mut(topic).expect("a topic");
         let key = message["key"].as_str().unwrap_or_default();
         let hash: usize = key.bytes().map(usize::from).sum();
@@ -188,10 +222,9 @@ async fn document() -> Json<Value> {
 async fn list(
     State(server): State<Server>,
     Query(query): Query<HashMap<String, String>>,
-    uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    server.saw(Method::GET, &uri, &headers, b"");
+    server.saw(Method::GET, &headers, b"");
     let prefix = query.get("prefix").map_or("", |prefix| prefix);
     let after = query.get("page_token").map_or("", |token| token);
     let inner = server.lock();
@@ -212,10 +245,9 @@ async fn list(
 async fn show(
     State(server): State<Server>,
     Path(name): Path<String>,
-    uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    server.saw(Method::GET, &uri, &headers, b"");
+    server.saw(Method::GET, &headers, b"");
     match server.lock().topics.get(&name) {
         Some(topic) => Json(topic.settings.clone()).into_response(),
         None => missing(),
@@ -225,11 +257,10 @@ async fn show(
 async fn put(
     State(server): State<Server>,
     Path(name): Path<String>,
-    uri: Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    server.saw(Method::PUT, &uri, &headers, &body);
+    server.saw(Method::PUT, &headers, &body);
     let told: Map<String, Value> = serde_json::from_slice(&body).expect("an object");
     let stands = server.lock().topics.get(&name).map(|topic| topic.settings.clone());
     if let Some(stands) = stands {
@@ -250,51 +281,22 @@ async fn put(
 async fn remove(
     State(server): State<Server>,
     Path(name): Path<String>,
-    uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    server.saw(Method::DELETE, &uri, &headers, b"");
+    server.saw(Method::DELETE, &headers, b"");
     match server.lock().topics.remove(&name) {
         Some(_) => StatusCode::NO_CONTENT.into_response(),
         None => missing(),
     }
 }
 
-async fn publish(
-    State(server): State<Server>,
-    Path(name): Path<String>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let answer = answer_publish(&server, &name, &body);
-    server.saw(Method::POST, &uri, &headers, &body);
-    answer
-}
-
-fn answer_publish(server: &Server, name: &str, body: &[u8]) -> Response {
-    let mut inner = server.lock();
-    if let Some((status, problem)) = inner.failures.pop_front() {
-        return refused(status, problem);
-    }
-    if !inner.topics.contains_key(name) {
-        return missing();
-    }
-    let body: Value = serde_json::from_slice(body).expect("JSON");
-    let messages = body["messages"].as_array().expect("messages").clone();
-    let results: Vec<Value> =
-        messages.into_iter().map(|message| inner.append(name, message)).collect();
-    Json(json!({"results": results, "durability": "local"})).into_response()
-}
-
 async fn read(
     State(server): State<Server>,
     Path((name, partition)): Path<(String, usize)>,
     Query(query): Query<HashMap<String, String>>,
-    uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    server.saw(Method::GET, &uri, &headers, b"");
+    server.saw(Method::GET, &headers, b"");
     let limit: usize = query["limit"].parse().expect("a number");
     let waits = query.get("wait").is_some_and(|wait| wait != "0s");
     let mut changes = server.changed.subscribe();
@@ -304,8 +306,7 @@ async fn read(
             let inner = server.lock();
             let Some(topic) = inner.topics.get(&name) else { return missing() };
             let messages = &topic.partitions[partition];
-            let high = messages.len();
-            let low = high.min(topic.low as usize);
+            let (low, high) = inner.watermarks(&name, partition);
             let from = match &*query["from"] {
                 "latest" => high,
                 "earliest" => low,

@@ -1994,7 +1994,10 @@ CREATE TABLE postrider.nodes (
     node_id bigint NOT NULL,
     name text NOT NULL,
     started_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
-    heartbeat_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+    heartbeat_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    version text DEFAULT ''::text NOT NULL,
+    state text DEFAULT 'serving'::text NOT NULL,
+    CONSTRAINT nodes_state_check CHECK ((state = ANY (ARRAY['serving'::text, 'draining'::text, 'stopped'::text])))
 )
 WITH (fillfactor='50');
 

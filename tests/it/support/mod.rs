@@ -8,7 +8,10 @@ mod load;
 mod node;
 mod pair;
 mod process;
+mod proxy;
+mod raw_socket;
 mod server;
+mod socket;
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +22,10 @@ pub use load::Load;
 pub use node::{Node, TwoNodes, one_node};
 pub use pair::Pair;
 pub use process::Process;
+pub use proxy::FaultProxy;
+pub use raw_socket::RawSocket;
 pub use server::OwnServer;
+pub use socket::Socket;
 
 /// No condition is waited for longer, unless a test says so.
 pub const PATIENCE: Duration = Duration::from_secs(30);

@@ -2,7 +2,12 @@
 
 use std::net::SocketAddr;
 
-use postrider::{app, lifecycle::Lifecycle, model::Clock, store::connect::Target};
+use postrider::{
+    app::{self, NodeOptions},
+    lifecycle::Lifecycle,
+    model::Clock,
+    store::connect::Target,
+};
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use super::{Client, TestDatabase, eventually, soon};
@@ -24,9 +29,14 @@ impl Node {
 
     /// One that serves, but may not be ready, on the database of `url`.
     pub async fn start(url: &str, clock: Clock) -> Self {
+        Self::start_with(NodeOptions::default(), url, clock).await
+    }
+
+    /// Such a one that serves as `options` say.
+    pub async fn start_with(options: NodeOptions, url: &str, clock: Clock) -> Self {
         let lifecycle = Lifecycle::new();
         let target = Target::parse(url).expect("a URL");
-        let node = app::Node::new(target, clock, &lifecycle);
+        let node = app::Node::with(options, target, clock, &lifecycle);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         // Outside its own life, which the node waits for.
@@ -84,8 +94,17 @@ pub struct TwoNodes {
 
 impl TwoNodes {
     pub async fn new() -> Self {
+        Self::with(NodeOptions::default()).await
+    }
+
+    /// Two that serve as `options` say.
+    pub async fn with(options: NodeOptions) -> Self {
         let database = TestDatabase::new().await;
-        let nodes = [Node::on(&database).await, Node::on(&database).await];
+        let start = || Node::start_with(options.clone(), database.url(), Clock::default());
+        let nodes = [start().await, start().await];
+        for node in &nodes {
+            node.is_ready().await;
+        }
         let clients = [nodes[0].client(), nodes[1].client()];
         Self { nodes, clients, database }
     }

@@ -39,19 +39,19 @@ pub struct JoinIn {
     /// Names and patterns of topics: `*` stands for one segment between dots, a last `**` for all
     /// that follow. A topic that does not exist yet is read once it does.
     #[schema(example = json!(["orders", "audit.*"]))]
-    topics: Vec<String>,
+    pub topics: Vec<String>,
     /// Where the group begins in partitions that exist at its first join: `earliest` or `latest`.
     #[schema(required = false, default = "earliest")]
-    start: Option<String>,
+    pub start: Option<String>,
     /// For how long the member may be silent, `3s` to `10m`.
     #[schema(required = false, default = "30s")]
-    session_timeout: Option<String>,
+    pub session_timeout: Option<String>,
     /// The member's own id, which it keeps when it comes back; one is made when it has none.
     #[schema(required = false)]
-    member_id: Option<String>,
+    pub member_id: Option<String>,
     /// Rises with every join of a member id: a clock in ms, or the last one + 1.
     #[schema(required = false, minimum = 0)]
-    generation: Option<i64>,
+    pub generation: Option<i64>,
 }
 
 /// A partition that a member has.
@@ -126,7 +126,7 @@ pub async fn join_group(
 }
 
 impl JoinOut {
-    fn new(member: &str, Entered { joined, cursor }: &Entered) -> Self {
+    fn new(member: &str, Entered { joined, sealed, .. }: &Entered) -> Self {
         let holdings = joined.check.iter().flat_map(|check| &check.holdings);
         let assignments = holdings.zip(&joined.lows).map(|(held, low)| AssignmentOut {
             topic: held.topic.clone(),
@@ -136,12 +136,13 @@ impl JoinOut {
             gap: Some(low - held.committed).filter(|gap| *gap > 0),
         });
         let assignments = assignments.collect();
-        let (member_id, cursor) = (member.to_owned(), cursor.clone());
+        let (member_id, cursor) = (member.to_owned(), sealed.clone());
         Self { member_id, generation: joined.generation, cursor, assignments }
     }
 }
 
-fn wish(body: JoinIn) -> Result<JoinWish, Problem> {
+/// What a member wishes, once all of it is ruled to be possible.
+pub fn wish(body: JoinIn) -> Result<JoinWish, Problem> {
     if body.topics.is_empty() || body.topics.len() > limits::GROUP_TOPICS_MAX {
         let detail = format!("a member names 1 to {} topics", limits::GROUP_TOPICS_MAX);
         return Err(invalid("/topics", detail));

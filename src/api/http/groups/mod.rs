@@ -7,6 +7,10 @@ mod once;
 pub mod poll;
 pub mod seek;
 
+pub use members::{AssignmentOut, JoinIn, wish};
+pub use offsets::{CommitErrorOut, CommitIn, check as check_offsets, commit as commit_entries};
+pub use poll::{RevokedIn, assignment, confirm};
+
 use super::topics::name;
 use crate::{
     api::{
@@ -23,7 +27,7 @@ fn invalid(pointer: &str, detail: impl Into<String>) -> Problem {
 }
 
 /// What a failed change of a group is on the wire.
-fn change_problem(error: GroupError, group: &str) -> Problem {
+pub(in crate::api) fn change_problem(error: GroupError, group: &str) -> Problem {
     match error {
         GroupError::NoGroup => {
             Problem::new(ErrorCode::NotFound, format!("there is no group `{group}`"))
@@ -58,7 +62,7 @@ fn change_problem(error: GroupError, group: &str) -> Problem {
 }
 
 /// The same for those who only read, or do what they may repeat.
-fn poll_problem(error: GroupError, group: &str) -> Problem {
+pub(in crate::api) fn poll_problem(error: GroupError, group: &str) -> Problem {
     match error {
         GroupError::Store(error) => Problem::of_read(&error),
         other => change_problem(other, group),

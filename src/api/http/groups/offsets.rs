@@ -66,6 +66,17 @@ pub struct CommitErrorOut {
     high_watermark: Option<i64>,
 }
 
+impl CommitErrorOut {
+    /// What is told where no entry could be committed.
+    pub fn problem(errors: &[Self]) -> Problem {
+        let is_stale = errors.iter().any(|one| one.code == ErrorCode::StaleEpoch.as_str());
+        let code = if is_stale { ErrorCode::StaleEpoch } else { ErrorCode::OffsetOutOfRange };
+        let detail = errors.first().map_or("nothing was committed", |first| &first.detail);
+        let errors = serde_json::to_value(errors).unwrap_or_default();
+        Problem::new(code, detail).fact("commit_errors", errors)
+    }
+}
+
 /// Offsets to be committed.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -124,7 +135,7 @@ pub async fn commit_offsets(
 }
 
 /// Refuses entries that no partition can have.
-pub(super) fn check(entries: &[CommitIn], pointer: &str) -> Result<(), Problem> {
+pub fn check(entries: &[CommitIn], pointer: &str) -> Result<(), Problem> {
     if entries.len() > limits::GROUP_OFFSETS_MAX {
         let detail = format!("at most {} offsets are committed at once", limits::GROUP_OFFSETS_MAX);
         return Err(invalid(pointer, detail));
@@ -137,7 +148,7 @@ pub(super) fn check(entries: &[CommitIn], pointer: &str) -> Result<(), Problem> 
 
 /// Commits, and returns what was not. `vouches` says whether messages of a partition were
 /// delivered under an epoch up to an offset.
-pub(super) async fn commit(
+pub async fn commit(
     state: &AppState,
     principal: Principal,
     (id, group): (GroupId, &str),

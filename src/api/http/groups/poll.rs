@@ -1,5 +1,7 @@
 //! `POST /v1/groups/{group}/members/{id}/poll`: commit, confirm, read, in this order.
 
+use std::time::Duration;
+
 use axum::{
     extract::State,
     http::{HeaderValue, header},
@@ -22,7 +24,7 @@ use crate::{
         message::{MessageSchema, write_messages},
     },
     auth::Principal,
-    deliver::groups::{Arrival, PollRequest, Polled},
+    deliver::groups::{PollRequest, Polled},
     model::{GroupId, duration, limits},
     record::Corrupt,
 };
@@ -130,10 +132,13 @@ pub async fn poll_group(
     let vouches = |partition, epoch, offset| arrival.vouches(partition, epoch, offset);
     let commit_errors =
         Box::pin(commit(&state, principal, (id, group), body.commit, vouches)).await?;
-    confirm(&state, principal, (id, group), &arrival, &body.revoked).await?;
+    let member = (arrival.member(), arrival.generation());
+    confirm(&state, principal, (id, group), member, &body.revoked).await?;
     let polled = Box::pin(state.groups.poll(arrival, request)).await;
     let polled = polled.map_err(|error| poll_problem(error, group))?;
-    let body = written(&polled, commit_errors).map_err(|corrupt| {
+    let cursor = state.groups.sealed(&polled.cursor, &path.member_id).await;
+    let cursor = cursor.map_err(|error| poll_problem(error, group))?;
+    let body = written(&polled, &cursor, commit_errors).map_err(|corrupt| {
         tracing::error!(group, %corrupt, "stored messages cannot be read");
         Problem::new(ErrorCode::Internal, "stored messages cannot be read")
     })?;
@@ -154,14 +159,16 @@ fn request(body: &PollIn) -> Result<PollRequest, Problem> {
         let longest = duration::format(limits::READ_WAIT_MAX);
         return Err(invalid("/wait", format!("a poll waits at most {longest}")));
     }
-    Ok(PollRequest { max, wait })
+    // A heartbeat is answered at once.
+    Ok(PollRequest { max, wait: if max == 0 { Duration::ZERO } else { wait } })
 }
 
-async fn confirm(
+/// Confirms what a member of some generation gives up.
+pub async fn confirm(
     state: &AppState,
     principal: Principal,
     (id, group): (GroupId, &str),
-    arrival: &Arrival,
+    member: (&str, i64),
     revoked: &[RevokedIn],
 ) -> Result<(), Problem> {
     if revoked.is_empty() {
@@ -177,15 +184,19 @@ async fn confirm(
     if given.is_empty() {
         return Ok(());
     }
-    let confirmed = state.groups.confirm(arrival, given).await;
+    let confirmed = state.groups.confirm(id, member, given).await;
     confirmed.map_err(|error| poll_problem(error, group))
 }
 
 /// The answer as a [`PollOut`].
-fn written(polled: &Polled, commit_errors: Vec<CommitErrorOut>) -> Result<Vec<u8>, Corrupt> {
+fn written(
+    polled: &Polled,
+    cursor: &str,
+    commit_errors: Vec<CommitErrorOut>,
+) -> Result<Vec<u8>, Corrupt> {
     let batches = polled.deliveries.iter().flat_map(|delivery| &delivery.batches);
     let bytes: usize = batches.map(|batch| batch.records.len()).sum();
-    let mut out = Vec::with_capacity(512 + polled.cursor.len() + bytes * 2);
+    let mut out = Vec::with_capacity(512 + cursor.len() + bytes * 2);
     out.extend_from_slice(b"{\"messages\":[");
     for delivery in &polled.deliveries {
         let range = (delivery.from, delivery.until);
@@ -203,7 +214,7 @@ fn written(polled: &Polled, commit_errors: Vec<CommitErrorOut>) -> Result<Vec<u8
     });
     let revoke: Vec<RevokeOut> = revoke.collect();
     out.extend_from_slice(b"],\"cursor\":");
-    put(&mut out, &polled.cursor);
+    put(&mut out, &cursor);
     out.extend_from_slice(b",\"assignments\":");
     put(&mut out, &assignments);
     out.extend_from_slice(b",\"revoke\":");
@@ -214,7 +225,8 @@ fn written(polled: &Polled, commit_errors: Vec<CommitErrorOut>) -> Result<Vec<u8
     Ok(out)
 }
 
-fn assignment(standing: &crate::deliver::groups::Standing) -> AssignmentOut {
+/// A partition of a member, as it is told.
+pub fn assignment(standing: &crate::deliver::groups::Standing) -> AssignmentOut {
     AssignmentOut {
         topic: standing.topic.to_string(),
         partition: standing.index,

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// What an answer to a publish is made of.
-pub(in crate::api::http) struct Published {
+pub struct Published {
     pub(super) results: Results,
     pub(super) durability: &'static str,
     pub(super) came_before: CameBefore,
@@ -43,7 +43,7 @@ pub(super) struct Numbers {
 
 impl Published {
     /// How many messages were committed.
-    pub(in crate::api::http) fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         match &self.results {
             Results::Appended(numbers, _) => numbers.placed.len(),
             Results::Repeated(results) => results.len(),
@@ -51,12 +51,12 @@ impl Published {
     }
 
     /// What the acknowledgement means.
-    pub(in crate::api::http) fn durability(&self) -> &'static str {
+    pub fn durability(&self) -> &'static str {
         self.durability
     }
 
     /// Partition and offset of each message, in the order of the request.
-    pub(in crate::api::http) fn each(&self, mut told: impl FnMut(u32, i64)) {
+    pub fn each(&self, mut told: impl FnMut(u32, i64)) {
         match &self.results {
             Results::Appended(numbers, offsets) => {
                 for placed in &numbers.placed {
@@ -71,18 +71,20 @@ impl Published {
     }
 
     /// Says in the head of `response` that it was given before, where a key found it.
-    pub(in crate::api::http) fn tell(&self, response: &mut Response) {
+    pub fn tell(&self, response: &mut Response) {
         if self.came_before == CameBefore::Key {
             replayed(response);
         }
     }
 }
 
-impl IntoResponse for Published {
-    fn into_response(self) -> Response {
-        let mut out = Vec::with_capacity(64 + self.count() * 36);
+impl Published {
+    /// Writes `"results":[…],"durability":"…"`, and `"duplicate":true` where its sequence came
+    /// before.
+    pub fn write(&self, out: &mut Vec<u8>) {
         let mut number = itoa::Buffer::new();
-        out.extend_from_slice(b"{\"results\":[");
+        out.reserve(64 + self.count() * 36);
+        out.extend_from_slice(b"\"results\":[");
         self.each(|partition, offset| {
             out.extend_from_slice(b"{\"partition\":");
             out.extend_from_slice(number.format(partition).as_bytes());
@@ -94,9 +96,17 @@ impl IntoResponse for Published {
         out.extend_from_slice(b"],\"durability\":\"");
         out.extend_from_slice(self.durability.as_bytes());
         out.extend_from_slice(match self.came_before {
-            CameBefore::Sequence => b"\",\"duplicate\":true}",
-            CameBefore::No | CameBefore::Key => b"\"}".as_slice(),
+            CameBefore::Sequence => b"\",\"duplicate\":true",
+            CameBefore::No | CameBefore::Key => b"\"".as_slice(),
         });
+    }
+}
+
+impl IntoResponse for Published {
+    fn into_response(self) -> Response {
+        let mut out = vec![b'{'];
+        self.write(&mut out);
+        out.push(b'}');
         let kind = HeaderValue::from_static("application/json");
         let mut response = (StatusCode::OK, [(header::CONTENT_TYPE, kind)], out).into_response();
         self.tell(&mut response);

@@ -79,7 +79,7 @@ async fn a_torture_of_buckets_loses_and_doubles_nothing() {
     let made = topics::create_committed(&mut session, DEFAULT_TENANT, &name, &settings).await;
     assert!(made.expect("created"));
     stage.database.run(audit::TABLE).await;
-    store::nodes::register(&mut session, "torture").await.expect("registered");
+    store::nodes::register(&mut session, "torture", "0").await.expect("registered");
 
     let life = Lifecycle::new();
     let mut tasks = vec![

@@ -7,6 +7,7 @@ use tracing::warn;
 
 use super::Catalog;
 use crate::{
+    log::News,
     model::limits,
     store::{self, Incarnation, StoreError},
 };
@@ -25,18 +26,21 @@ struct Seen {
 pub(super) async fn run(catalog: Catalog) {
     let mut seen: Option<Seen> = None;
     let mut looked_at = Instant::now();
+    let mut began = looked_at;
     let mut failing = false;
     let mut ticks = interval(limits::WAKE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
+            () = catalog.shared.log.told(News::Catalog, began) => {}
             () = catalog.shared.lifecycle.draining() => return,
         }
         // Changes are kept for a while only: whoever was away longer forgets everything.
         if looked_at.elapsed() > AWAY_MAX {
             seen = None;
         }
+        began = Instant::now();
         let looked = timeout(LOOK_TIMEOUT, look(&catalog, &mut seen)).await;
         let no_answer = || StoreError::Unreachable("no answer".to_owned());
         match looked.unwrap_or_else(|_| Err(no_answer())) {

@@ -1,0 +1,128 @@
+//! A connection that has become a WebSocket: the bare socket, without what hyper had around it.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use hyper::upgrade::Upgraded;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+use super::{progress::Watched, socket::Socket};
+use crate::model::limits;
+
+/// Bytes of unfinished messages that a socket may have beside the node's allowance.
+const UNFINISHED_FREE: usize = 64 * 1024;
+
+/// The bytes of unfinished messages on all sockets, beyond what each may have.
+#[derive(Clone, Debug, Default)]
+pub struct UnfinishedBytes(Arc<AtomicUsize>);
+
+/// What one socket has received of a message that is not whole yet.
+#[derive(Debug, Default)]
+pub struct Unfinished {
+    bytes: AtomicUsize,
+    node: UnfinishedBytes,
+}
+
+impl Unfinished {
+    fn of(node: &UnfinishedBytes) -> Arc<Self> {
+        Arc::new(Self { bytes: AtomicUsize::new(0), node: node.clone() })
+    }
+
+    /// Whole messages came: what is left counts as nothing.
+    pub fn finish(&self) {
+        // Only the socket's own task adds and takes away.
+        let bytes = self.bytes.load(Ordering::Relaxed);
+        if bytes > 0 {
+            self.bytes.store(0, Ordering::Relaxed);
+            self.node.0.fetch_sub(bytes.saturating_sub(UNFINISHED_FREE), Ordering::Relaxed);
+        }
+    }
+
+    /// Counts bytes that came; false when all sockets together have too many.
+    fn add(&self, more: usize) -> bool {
+        let before = self.bytes.load(Ordering::Relaxed);
+        let bytes = before + more;
+        self.bytes.store(bytes, Ordering::Relaxed);
+        let counted =
+            bytes.saturating_sub(UNFINISHED_FREE) - before.saturating_sub(UNFINISHED_FREE);
+        if counted == 0 {
+            return true;
+        }
+        let all = self.node.0.fetch_add(counted, Ordering::Relaxed) + counted;
+        all <= limits::SOCKETS_UNFINISHED_BYTES_MAX
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+/// The socket of an upgraded connection, which keeps its place among the node's connections.
+#[derive(Debug)]
+pub struct Raw {
+    stream: TcpStream,
+    unfinished: Arc<Unfinished>,
+    _watched: Watched,
+}
+
+impl Raw {
+    /// Takes the socket out of an upgraded connection, and what was read from it too early.
+    /// `None`: the connection was not made by this accept loop.
+    pub fn take(upgraded: Upgraded, node: &UnfinishedBytes) -> Option<(Self, Bytes)> {
+        let parts = upgraded.downcast::<Socket>().ok()?;
+        let (stream, watched) = parts.io.into_parts();
+        let raw = Self { stream, unfinished: Unfinished::of(node), _watched: watched };
+        Some((raw, parts.read_buf))
+    }
+
+    /// What it has received of a message that is not whole yet.
+    pub fn unfinished(&self) -> &Arc<Unfinished> {
+        &self.unfinished
+    }
+}
+
+impl AsyncRead for Raw {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        if self.unfinished.add(buf.filled().len() - before) {
+            return Poll::Ready(Ok(()));
+        }
+        Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()))
+    }
+}
+
+impl AsyncWrite for Raw {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,92 @@
+//! Sessions that carry word between nodes are killed, again and again.
+
+use std::time::{Duration, Instant};
+
+use postrider::lifecycle::Lifecycle;
+use serde_json::json;
+
+use super::{median, metric};
+use crate::support::{Client, TestDatabase, TwoNodes, eventually, is_long};
+
+const KILL_EVERY: Duration = Duration::from_secs(2);
+/// A look that was not hastened, on a busy machine.
+const LATE: Duration = Duration::from_secs(2);
+
+const SESSIONS: &str = "from pg_stat_activity where datname = current_database()
+    and application_name in ('postrider/notify', 'postrider/listen')";
+
+/// Ends the sessions every two seconds, until `until`; returns how many it ended.
+async fn kill(database: &TestDatabase, until: Instant) -> i64 {
+    let mut session = database.connect().await;
+    let sql = format!("select count(pg_terminate_backend(pid)) {SESSIONS}");
+    let mut killed = 0;
+    while Instant::now() < until {
+        let query = sqlx::query_scalar::<_, i64>(sqlx::AssertSqlSafe(sql.clone()));
+        killed += query.fetch_one(&mut session).await.expect("killed");
+        tokio::time::sleep(KILL_EVERY).await;
+    }
+    killed
+}
+
+/// Publishes a number every now and then; returns when each was acknowledged.
+async fn publish(client: &Client, until: Instant) -> Vec<Instant> {
+    let mut acknowledged = Vec::new();
+    while Instant::now() < until {
+        client.publish("orders", json!([{"value": acknowledged.len()}])).await;
+        acknowledged.push(Instant::now());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    acknowledged
+}
+
+/// Reads on and on; returns when each offset came.
+async fn follow(client: Client, count: impl Fn() -> Option<usize>) -> Vec<Instant> {
+    let mut came = Vec::new();
+    while count().is_none_or(|count| came.len() < count) {
+        let page = client.read("orders", 0, &format!("from={}&wait=1s", came.len())).await.ok();
+        let now = Instant::now();
+        for message in page["messages"].as_array().expect("messages") {
+            assert_eq!(message["offset"], came.len(), "a gap or a repeat");
+            assert_eq!(message["value"], came.len());
+            came.push(now);
+        }
+    }
+    came
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_the_listeners_every_2_s_and_nothing_is_lost() {
+    let pair = TwoNodes::new().await;
+    let [a, b] = pair.clients.clone();
+    a.put_topic("orders", json!({"partitions": 1})).await;
+    let until = Instant::now() + Duration::from_secs(if is_long() { 120 } else { 9 });
+    let published = std::sync::Arc::new(std::sync::OnceLock::new());
+    let done = std::sync::Arc::clone(&published);
+    let reader = Lifecycle::new().spawn(follow(b.clone(), move || done.get().copied()));
+    let (acknowledged, killed) = tokio::join!(
+        async {
+            let acknowledged = publish(&a, until).await;
+            published.set(acknowledged.len()).expect("once");
+            acknowledged
+        },
+        kill(&pair.database, until)
+    );
+    let came = reader.await.expect("no panic");
+    let late =
+        |(came, acknowledged): (&Instant, &Instant)| came.saturating_duration_since(*acknowledged);
+    let times: Vec<Duration> = came.iter().zip(&acknowledged).map(late).collect();
+    let longest = times.iter().max().copied().unwrap_or_default();
+    let typical = median(times);
+    println!("{killed} killed, {} messages, {typical:?} and {longest:?}", came.len());
+    assert!(killed >= 8, "{killed}");
+    assert!(longest < LATE, "{longest:?}");
+    assert!(typical < Duration::from_millis(60), "{typical:?}");
+    eventually("both listen again", async || {
+        let listeners = "select count(*) from pg_stat_activity
+            where datname = current_database() and application_name = 'postrider/listen'";
+        (pair.database.number(listeners).await == 2).then_some(())
+    })
+    .await;
+    assert!(metric("postrider_notifications_heard_total") > 0.0);
+    pair.stop().await;
+}
