@@ -10,7 +10,7 @@ use super::{
     http::{
         docs,
         groups::{admin, members, offsets, poll, seek},
-        limits, messages, nodes, ops, publish, topics,
+        limits, messages, nodes, ops, publish, stream, topics,
     },
     openapi, ws,
 };
@@ -36,6 +36,7 @@ fn table() -> OpenApiRouter<AppState> {
         .routes(routes!(admin::resume_group))
         .routes(routes!(admin::get_group, admin::delete_group))
         .routes(routes!(admin::list_groups))
+        .routes(routes!(stream::stream_topic))
         .routes(routes!(ws::open_socket))
         .routes(routes!(nodes::list_nodes))
         .routes(routes!(limits::get_limits))

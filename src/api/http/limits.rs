@@ -92,6 +92,29 @@ pub struct Limits {
     connections_max: usize,
     /// Sockets of one address on a node that knows its clients' addresses.
     sockets_per_address_max: u32,
+    /// Subscriptions of one socket.
+    socket_subscriptions_max: usize,
+    /// Partitions that all subscriptions of a socket read together.
+    socket_partitions_max: usize,
+    /// Topics and patterns of one subscription.
+    subscription_topics_max: usize,
+    /// Requests of one socket that are not answered yet; more are not read from it.
+    socket_requests_max: usize,
+    /// Producers of one socket for one topic.
+    socket_producers_max: usize,
+    /// Messages of credit of a subscription that does not say.
+    credit_messages_default: i64,
+    /// Messages of credit that a subscription may have.
+    credit_messages_max: i64,
+    /// Bytes of credit of a subscription that does not say.
+    credit_bytes_default: i64,
+    /// Bytes of credit that a subscription may have.
+    credit_bytes_max: i64,
+    /// Between two pings of a socket without a group.
+    #[schema(example = "25s")]
+    ping_interval: String,
+    /// Pings and pongs that a client may send between two of these.
+    socket_control_frames_max: u32,
 }
 
 /// Every limit that a client can meet
@@ -135,5 +158,16 @@ pub async fn get_limits() -> Json<Limits> {
         publish_wait_max: text(limits::PUBLISH_WAIT_MAX),
         connections_max: limits::CONNECTIONS_MAX,
         sockets_per_address_max: limits::SOCKETS_PER_ADDRESS_MAX,
+        socket_subscriptions_max: limits::SOCKET_SUBSCRIPTIONS_MAX,
+        socket_partitions_max: limits::SOCKET_PARTITIONS_MAX,
+        subscription_topics_max: limits::SUBSCRIPTION_TOPICS_MAX,
+        socket_requests_max: limits::SOCKET_REQUESTS_MAX,
+        socket_producers_max: limits::SOCKET_PRODUCERS_MAX,
+        credit_messages_default: limits::CREDIT_MESSAGES_DEFAULT,
+        credit_messages_max: limits::CREDIT_MESSAGES_MAX,
+        credit_bytes_default: limits::CREDIT_BYTES_DEFAULT,
+        credit_bytes_max: limits::CREDIT_BYTES_MAX,
+        ping_interval: text(limits::PING_INTERVAL),
+        socket_control_frames_max: limits::SOCKET_CONTROL_FRAMES_MAX,
     })
 }

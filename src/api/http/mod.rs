@@ -9,6 +9,7 @@ mod ndjson;
 pub mod nodes;
 pub mod ops;
 pub mod publish;
+pub mod stream;
 mod topic_settings;
 pub mod topics;
 

@@ -11,6 +11,7 @@ mod member;
 mod outbox;
 pub(in crate::api) mod place;
 mod session;
+mod settle;
 pub(in crate::api) mod tail;
 mod turns;
 

@@ -3,6 +3,7 @@
 //! while there is room for the answers, and messages are put out only while little waits.
 
 mod clock;
+mod delivery;
 mod join;
 mod requests;
 mod subscriptions;
@@ -45,6 +46,15 @@ enum End {
     Close(Close),
     /// The client is gone.
     Gone,
+}
+
+/// Whether there are frames to be read.
+enum Reads {
+    /// The task is woken when one comes.
+    Nothing,
+    More,
+    /// They are left where they are for now.
+    Held,
 }
 
 /// A socket's work.
@@ -156,8 +166,10 @@ where
         }
     }
 
-    /// One look at everything. True: look again, there is more.
+    /// One look at everything. True: look again, there is more. Frames come first: what they begin
+    /// has to be polled once, or nobody would be woken by it.
     fn poll_round(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let reads = self.poll_reads(cx)?;
         for key in self.mailbox.take(cx) {
             self.heard_of(key);
         }
@@ -167,35 +179,41 @@ where
         }
         self.poll_told(cx)?;
         self.poll_tails(cx);
-        let has_read = self.poll_reads(cx)?;
         let is_sent = match self.out.poll_send(&mut self.socket, cx) {
             Poll::Ready(Ok(())) => true,
             Poll::Ready(Err(_)) => return Err(End::Gone),
             Poll::Pending => false,
         };
         self.look_at_clock(cx)?;
+        let may_read = match reads {
+            Reads::Nothing => false,
+            Reads::More => true,
+            Reads::Held => !self.holds_back(),
+        };
         // What had no room may have it now.
-        Ok(has_read || (is_sent && std::mem::take(&mut self.has_more)))
+        Ok(may_read || (is_sent && std::mem::take(&mut self.has_more)))
     }
 
-    fn poll_reads(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
-        for count in 0..FRAMES_IN_A_ROW {
-            // What the frames before began has not been polled yet, and would wake nobody.
-            let has_begun = count > 0;
-            if self.out.is_full() || self.lanes.is_full() {
-                return Ok(has_begun);
-            }
-            if self.work.len() + self.commands >= limits::SOCKET_REQUESTS_MAX {
-                return Ok(has_begun);
+    /// Whether nothing more is read until something is answered or taken.
+    fn holds_back(&self) -> bool {
+        self.out.is_full()
+            || self.lanes.is_full()
+            || self.work.len() + self.commands >= limits::SOCKET_REQUESTS_MAX
+    }
+
+    fn poll_reads(&mut self, cx: &mut Context<'_>) -> Result<Reads, End> {
+        for _ in 0..FRAMES_IN_A_ROW {
+            if self.holds_back() {
+                return Ok(Reads::Held);
             }
             match self.socket.poll_next_unpin(cx) {
-                Poll::Pending => return Ok(has_begun),
+                Poll::Pending => return Ok(Reads::Nothing),
                 Poll::Ready(None) => return Err(End::Gone),
                 Poll::Ready(Some(Ok(message))) => self.received(message)?,
                 Poll::Ready(Some(Err(error))) => return Err(end_of(&error)),
             }
         }
-        Ok(true)
+        Ok(Reads::More)
     }
 
     fn received(&mut self, message: Message) -> Result<(), End> {

@@ -42,7 +42,7 @@ pub(in crate::api) struct Opened {
     pub(in crate::api) stream: Arc<TopicStream>,
     pub(in crate::api) places: Vec<(u32, i64)>,
     /// Why it does not go on where the client stood.
-    pub(in crate::api) reason: Option<&'static str>,
+    pub(in crate::api) reason: Option<ErrorCode>,
 }
 
 impl TailWish {
@@ -116,7 +116,7 @@ impl TailWish {
             let stream = stream.map_err(|error| lookup_problem(error, name))?;
             let topic = stream.topic();
             let refused = before.and_then(|before| before.check(LogToken::of(&topic)).err());
-            let reason = refused.map(|problem| problem.code.as_str());
+            let reason = refused.map(|problem| problem.code);
             if reason.is_some() && !is_fresh {
                 // What this node has in memory may be what the client has seen go.
                 state.catalog.forget(tenant, name);
@@ -139,9 +139,9 @@ impl TailWish {
         &self,
         state: &AppState,
         topic: &Topic,
-        reason: Option<&'static str>,
+        reason: Option<ErrorCode>,
         comes_back: bool,
-    ) -> Result<(Vec<(u32, i64)>, Option<&'static str>), ReadError> {
+    ) -> Result<(Vec<(u32, i64)>, Option<ErrorCode>), ReadError> {
         let meant = (0_u32..).zip(topic.partitions.iter().copied());
         let meant = meant.filter(|(number, _)| self.partition.is_none_or(|one| one == *number));
         // Collected: a stream over what is borrowed could not be polled in a task.
@@ -157,7 +157,7 @@ impl TailWish {
         let places = stream::iter(look_ups);
         let places: Vec<_> = places.buffered(LOOK_UPS).try_collect().await?;
         let is_outrun = places.iter().any(|(_, _, is_outrun)| *is_outrun);
-        let outrun = is_outrun.then_some(ErrorCode::OffsetOutOfRange.as_str());
+        let outrun = is_outrun.then_some(ErrorCode::OffsetOutOfRange);
         let places = places.into_iter().map(|(number, offset, _)| (number, offset));
         Ok((places.collect(), reason.or(outrun)))
     }

@@ -4,6 +4,7 @@
 mod feed;
 mod filter;
 mod mailbox;
+mod place;
 mod portion;
 mod reader;
 mod ring;

@@ -14,32 +14,18 @@ use futures_util::{
 use tokio::time::sleep;
 
 use super::{
-    Chunk, Ended, Filter, Listening, Mailbox, Page, PageError, Streams, TopicStream,
+    Ended, Filter, Mailbox, Page, PageError, Streams, TopicStream,
     mailbox::Ear,
+    place::Place,
     portion::{Part, Portion, Room},
     ring::Take,
 };
-use crate::{log::ReadError, model::PartitionId, record::Corrupt, telemetry::metrics::STREAMS};
+use crate::{log::ReadError, model::PartitionId, telemetry::metrics::STREAMS};
 
 /// Messages of one page of a consumer that is behind.
 const PAGE_MESSAGES: u32 = 5_000;
 /// Between two tries to read what cannot be read now.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
-
-/// A place in one partition.
-#[derive(Debug)]
-struct Place {
-    number: u32,
-    listening: Listening,
-    ear: Arc<Ear>,
-    /// The offset of the next message.
-    next: i64,
-    is_ready: bool,
-    /// What was read because it was behind.
-    page: Option<Page>,
-    /// Which messages of the chunk of this range are let through.
-    admitted: Option<((i64, i64), Vec<u32>)>,
-}
 
 #[derive(Debug)]
 struct Topic {
@@ -353,29 +339,6 @@ impl Reader {
         }
         self.ready.push_back(at);
         None
-    }
-}
-
-impl Place {
-    /// Which messages of the chunk are let through.
-    fn admitted(&mut self, chunk: &Chunk, filter: &Filter) -> Result<&[u32], Corrupt> {
-        let range = (chunk.from, chunk.until);
-        let admitted = match self.admitted.take() {
-            Some((of, admitted)) if of == range => admitted,
-            _ => filter.admitted(chunk)?,
-        };
-        Ok(&self.admitted.insert((range, admitted)).1)
-    }
-
-    /// What there is, once more after it listens: what comes in between is told.
-    fn taken(&self) -> Take {
-        match self.listening.take(self.next) {
-            Take::Nothing => {
-                self.ear.listen();
-                self.listening.take(self.next)
-            }
-            taken => taken,
-        }
     }
 }
 

@@ -1,0 +1,97 @@
+//! What a client asks of its member: to commit, to give up, to leave.
+
+use futures_util::future::BoxFuture;
+
+use super::{
+    answers,
+    member::{Command, Membership, Told},
+};
+use crate::{
+    api::{
+        error::Problem,
+        http::groups::{
+            CommitErrorOut, CommitIn, RevokedIn, change_problem, commit_entries, confirm,
+        },
+    },
+    deliver::groups::{Cursor, GroupError},
+};
+
+/// Does what a client asked, and answers it.
+pub(super) fn settle(of: Membership, cursor: Cursor, command: Command) -> BoxFuture<'static, Told> {
+    Box::pin(async move {
+        let (id, done) = match command {
+            Command::Commit { id, offsets } => (id, of.commit(&cursor, offsets).await),
+            Command::Release { id, assignments, offsets } => {
+                (id, of.release(&cursor, assignments, offsets).await)
+            }
+            Command::Leave { id } => return of.leave(&id).await,
+        };
+        Told::Answer(match done {
+            Ok(errors) if errors.is_empty() => answers::ok(&id, &of.sub),
+            Ok(errors) => {
+                let mut frame = answers::ok(&id, &of.sub);
+                frame.pop();
+                frame.extend_from_slice(b",\"commit_errors\":");
+                answers::put(&mut frame, &errors);
+                frame.push(b'}');
+                frame
+            }
+            Err(problem) => answers::error(&id, None, &problem, &of.request_id),
+        })
+    })
+}
+
+impl Membership {
+    /// Commits, and says what was not. Where nothing was, it is an error.
+    async fn commit(
+        &self,
+        cursor: &Cursor,
+        offsets: Vec<CommitIn>,
+    ) -> Result<Vec<CommitErrorOut>, Problem> {
+        let vouches = |partition, epoch, offset| {
+            cursor.place(partition, epoch).is_some_and(|place| offset <= place.position)
+        };
+        let count = offsets.len();
+        let group = (self.group, &*self.name);
+        let errors = commit_entries(&self.state, self.principal, group, offsets, vouches).await?;
+        if count > 0 && errors.len() == count {
+            return Err(CommitErrorOut::problem(&errors));
+        }
+        Ok(errors)
+    }
+
+    async fn release(
+        &self,
+        cursor: &Cursor,
+        assignments: Vec<RevokedIn>,
+        offsets: Vec<CommitIn>,
+    ) -> Result<Vec<CommitErrorOut>, Problem> {
+        let group = (self.group, &*self.name);
+        let vouches = |partition, epoch, offset| {
+            cursor.place(partition, epoch).is_some_and(|place| offset <= place.position)
+        };
+        let errors = commit_entries(&self.state, self.principal, group, offsets, vouches).await?;
+        let member = (&*self.member, self.generation);
+        confirm(&self.state, self.principal, group, member, &assignments).await?;
+        Ok(errors)
+    }
+
+    /// Leaves the group, unless a later process of the member stands there.
+    async fn leave(&self, id: &str) -> Told {
+        let stands = self.state.groups.stands(self.group, &self.member, self.generation).await;
+        let left = match stands {
+            Ok(true) => self.state.groups.leave(self.group, &self.member).await,
+            Ok(false) => Ok(()),
+            Err(error) => Err(error),
+        };
+        match left {
+            Ok(()) | Err(GroupError::UnknownMember | GroupError::NoGroup) => {
+                Told::Left(answers::ok(id, &self.sub))
+            }
+            Err(error) => {
+                let problem = change_problem(error, &self.name);
+                Told::Answer(answers::error(id, None, &problem, &self.request_id))
+            }
+        }
+    }
+}
