@@ -125,8 +125,9 @@ where
         }
     }
 
-    /// Serves the client until either side ends it.
-    pub async fn run(mut self) {
+    /// Serves the client until either side ends it. It comes boxed: a future holds what it is given
+    /// more than once.
+    pub async fn run(mut self: Box<Self>) {
         STREAMS.sockets.increment(1.0);
         let lifecycle = self.state.lifecycle.clone();
         let mut draining = std::pin::pin!(lifecycle.draining());
@@ -138,13 +139,13 @@ where
         })
         .await;
         if let End::Close(close) = end {
-            self.close(close).await;
+            Box::pin(self.close(close)).await;
         }
         STREAMS.sockets.decrement(1.0);
     }
 
     /// Tells the client why, if it still listens.
-    async fn close(mut self, close: Close) {
+    async fn close(&mut self, close: Close) {
         self.out.push(Message::Close(Some(close.frame())));
         let (out, socket) = (&mut self.out, &mut self.socket);
         let closing = async {
@@ -229,8 +230,10 @@ where
                 if self.control_frames > limits::SOCKET_CONTROL_FRAMES_MAX {
                     return Err(End::Close(Close::Flood));
                 }
-                // The answer to a ping waits in the library until something is written.
-                self.out.needs_flush();
+                if message.is_ping() {
+                    // The answer waits in the library until something is written.
+                    self.out.needs_flush();
+                }
                 Ok(())
             }
             // The library answers it; what comes next is the end.
