@@ -10,6 +10,7 @@ mod lanes;
 mod member;
 mod outbox;
 pub(in crate::api) mod place;
+pub(in crate::api) mod schema;
 mod session;
 mod settle;
 pub(in crate::api) mod tail;

@@ -6,6 +6,7 @@ use axum::Router;
 use postrider::{
     api::{
         accept::{AcceptSettings, serve},
+        asyncapi,
         error::ErrorCode,
         http::docs,
         openapi,
@@ -32,14 +33,18 @@ fn operations(document: &Value) -> impl Iterator<Item = (String, &Value)> {
 
 #[test]
 fn the_committed_document_is_fresh() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi/openapi.json");
-    let document = openapi::document();
-    if std::env::var_os(REGENERATE).is_some() {
-        fs::write(&file, document).expect("it can be written");
-        return;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi");
+    for (name, document) in
+        [("openapi.json", openapi::document()), ("asyncapi.json", asyncapi::document())]
+    {
+        let file = folder.join(name);
+        if std::env::var_os(REGENERATE).is_some() {
+            fs::write(&file, document).expect("it can be written");
+            continue;
+        }
+        let committed = fs::read_to_string(&file).unwrap_or_default();
+        assert!(committed == document, "openapi/{name} is stale: run `make generate`");
     }
-    let committed = fs::read_to_string(&file).unwrap_or_default();
-    assert!(committed == document, "openapi/openapi.json is stale: run `make generate`");
 }
 
 #[test]
@@ -98,7 +103,7 @@ async fn the_explorer_loads_nothing_from_elsewhere() {
     let lifecycle = Lifecycle::new();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let base = format!("http://{}", listener.local_addr().expect("bound"));
-    let router: Router = docs::router(openapi::document());
+    let router: Router = docs::router(openapi::document(), asyncapi::document());
     lifecycle.spawn(serve(listener, router, lifecycle.clone(), AcceptSettings::default()));
     let fetch = async |path: &str| {
         let answer = reqwest::get(format!("{base}{path}")).await.expect("an answer");
@@ -108,6 +113,7 @@ async fn the_explorer_loads_nothing_from_elsewhere() {
     };
 
     assert_eq!(fetch("/openapi.json").await.1, openapi::document());
+    assert_eq!(fetch("/asyncapi.json").await.1, asyncapi::document());
     let (policy, page) = fetch("/docs").await;
     let policy = policy.expect("a policy");
     assert!(policy.to_str().expect("ASCII").starts_with("default-src 'self';"), "{policy:?}");
