@@ -174,6 +174,10 @@ where
             Poll::Ready(Err(_)) => return Err(End::Gone),
             Poll::Pending => false,
         };
+        if self.out.is_taking() {
+            // Pings wait behind what it takes, however long that is.
+            self.beat();
+        }
         self.look_at_clock(cx)?;
         // What had no room may have it now.
         Ok(has_read || (is_sent && std::mem::take(&mut self.has_more)))
