@@ -6,6 +6,8 @@ create or replace function postrider.outbox_add(
 ) returns void language plpgsql
 set search_path = postrider, pg_temp
 set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
 as $$
 declare
   topic record;

@@ -12,6 +12,8 @@ create or replace function postrider.outbox_append(
 set search_path = postrider, pg_temp
 set lock_timeout = '2s'
 set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
 as $$
 declare
   bucket bigint;

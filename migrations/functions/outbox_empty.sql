@@ -4,6 +4,8 @@
 create or replace function postrider.outbox_empty(of_shard smallint)
 returns int language plpgsql
 set search_path = postrider, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
 as $$
 declare
   covered pg_snapshot;

@@ -10,6 +10,8 @@ as $$
 declare
   next_bucket bigint;
 begin
+  -- store::lock::BUCKETS; a statement of its own, so that the next ones see what others opened.
+  perform pg_advisory_xact_lock(432345564227567616);
   select b.bucket_id into next_bucket from buckets b
   where b.retention_class = of_class and b.state = 'ahead' and b.opens_at <= clock_timestamp()
   order by b.bucket_id desc limit 1;

@@ -68,9 +68,10 @@ Examples:
 pub const PUBLISH_EXAMPLES: &str = "\
 A message is a line without its newline. A carriage return before the newline stays, an empty line
 is a message with an empty value, and a last line counts without newline too. Lines that are not
-UTF-8 go as bytes. Up to 1,000 lines or 1 MiB are committed at a time, one batch after the other, so
-messages of one key stand in the order of the file. If a batch fails, publishing ends there and the
-error tells which lines are in doubt.
+UTF-8 go as bytes. Up to 1,000 lines or 1 MiB are committed together, and up to 16 such batches are
+under way, in order: messages of one key stand in the order of the file, and what is sent again
+after a lost connection is published once. If a batch fails, nothing more is sent, and the error
+tells which lines are published and which are in doubt.
 
 Examples:
   postrider publish access --file access.log --key-regex '^(\\S+)'

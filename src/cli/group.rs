@@ -67,9 +67,13 @@ async fn describe(args: &GroupNameArgs) -> Result<(), CliError> {
         lines.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect();
     output::print_table(&["GROUP", "VALUE"], &lines)?;
     output::print("")?;
-    const MEMBER: [&str; 5] =
-        ["member_id", "partition_count", "session_timeout", "silent_ms", "topics"];
-    let member = |member: &Map<String, Value>| MEMBER.map(|column| word(member, column)).to_vec();
+    const MEMBER: [&str; 4] = ["member_id", "partition_count", "session_timeout", "silent_ms"];
+    let member = |member: &Map<String, Value>| {
+        let mut row = MEMBER.map(|column| word(member, column)).to_vec();
+        let topics = member.get("topics").and_then(Value::as_array).into_iter().flatten();
+        row.push(topics.filter_map(Value::as_str).collect::<Vec<_>>().join(", "));
+        row
+    };
     let rows: Vec<Vec<String>> = entries(&group, "members").map(member).collect();
     output::print_table(&["MEMBER", "PARTITIONS", "TIMEOUT", "SILENT_MS", "TOPICS"], &rows)?;
     output::print("")?;

@@ -120,6 +120,41 @@ impl Ended {
     }
 }
 
+/// Why work on a socket came to a stop.
+#[derive(Debug)]
+pub enum Broken {
+    /// Another try may do better; [`Retries`] tell when.
+    Again(CliError),
+    /// No other try would.
+    Final(CliError),
+}
+
+impl From<CliError> for Broken {
+    fn from(error: CliError) -> Self {
+        Self::Final(error)
+    }
+}
+
+impl From<std::io::Error> for Broken {
+    fn from(error: std::io::Error) -> Self {
+        Self::Final(error.into())
+    }
+}
+
+impl From<Ended> for Broken {
+    fn from(ended: Ended) -> Self {
+        ended.into_error().map_or_else(Self::Final, Self::Again)
+    }
+}
+
+impl From<Problem> for Broken {
+    fn from(problem: Problem) -> Self {
+        let again = problem.is_worth_repeating();
+        let error = CliError::Problem(Box::new(problem));
+        if again { Self::Again(error) } else { Self::Final(error) }
+    }
+}
+
 impl Socket {
     /// Opens one, with one try.
     pub async fn open(client: &Client) -> Result<Self, CliError> {

@@ -15,6 +15,8 @@ pub(super) const TEMPLATES: [&str; 2] = [APPEND, READ];
 
 /// How long a change of a shared table waits for a lock before it is tried again later.
 const LOCK_TIMEOUT: &str = "set local lock_timeout = '500ms'";
+/// How long nodes that start at once wait for each other: making a bucket takes milliseconds.
+const MAKE_TIMEOUT: &str = "set local lock_timeout = '5s'";
 
 /// The SQL that makes the functions of one bucket.
 pub(super) fn functions_of(bucket: BucketId, class: i16) -> String {
@@ -51,6 +53,20 @@ async fn storage_clause(conn: &mut PgConnection) -> Result<&'static str, StoreEr
     Ok(if lz4 { "set compression lz4" } else { "set storage external" })
 }
 
+/// Classes in which a bucket is to be made or opened; most of the time there is none.
+pub async fn due(conn: &mut PgConnection, ahead: i64) -> Result<Vec<i16>, StoreError> {
+    let due = sqlx::query_scalar(
+        "select c.retention_class from postrider.retention_classes c
+         where (select count(*) from postrider.buckets b
+             where b.retention_class = c.retention_class and b.state = 'ahead') < $1
+           or exists (select from postrider.buckets b
+             where b.retention_class = c.retention_class and b.state = 'ahead'
+               and b.opens_at <= clock_timestamp())
+         order by c.retention_class",
+    );
+    Ok(due.bind(ahead).fetch_all(conn).await?)
+}
+
 /// Makes the next bucket of a class, if fewer than `ahead` stand ready: its row, its table and
 /// its functions, committed together. It begins where the newest one ends.
 pub async fn make_next_committed(
@@ -60,6 +76,8 @@ pub async fn make_next_committed(
 ) -> Result<Option<BucketId>, StoreError> {
     let storage = storage_clause(conn).await?;
     let mut tx = conn.begin().await?;
+    sqlx::query(MAKE_TIMEOUT).execute(&mut *tx).await?;
+    lock::transaction(&mut tx, lock::BUCKETS).await?;
     let made: Option<i64> = sqlx::query_scalar(
         "insert into postrider.buckets (retention_class, state, opens_at, closes_at)
          select c.retention_class, 'ahead', next.opens_at,
@@ -78,7 +96,10 @@ pub async fn make_next_committed(
     .bind(ahead)
     .fetch_optional(&mut *tx)
     .await?;
-    let Some(bucket) = made.map(BucketId) else { return Ok(None) };
+    let Some(bucket) = made.map(BucketId) else {
+        tx.rollback().await?;
+        return Ok(None);
+    };
     let table = format!(
         "create table postrider.batches_{bucket} (
            like postrider.batches,
@@ -109,10 +130,15 @@ pub async fn unattached(conn: &mut PgConnection) -> Result<Vec<BucketId>, StoreE
     Ok(ids.into_iter().map(BucketId).collect())
 }
 
-/// Hangs a bucket's table under `batches`. Its check constraint spares the scan.
+/// Hangs a bucket's table under `batches`, unless another node did. Its check constraint spares
+/// the scan.
 pub async fn attach_committed(conn: &mut PgConnection, bucket: BucketId) -> Result<(), StoreError> {
     let mut tx = conn.begin().await?;
     sqlx::query(LOCK_TIMEOUT).execute(&mut *tx).await?;
+    lock::transaction(&mut tx, lock::BUCKETS).await?;
+    if !unattached(&mut tx).await?.contains(&bucket) {
+        return Ok(tx.rollback().await?);
+    }
     let attach = format!(
         "alter table postrider.batches attach partition postrider.batches_{bucket}
          for values in ({bucket})"

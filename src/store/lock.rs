@@ -15,6 +15,8 @@ pub const MIGRATION: i64 = 4 << 56;
 /// Exclusive for whoever changes a group's members or assignments, shared by every commit of
 /// offsets: `GROUP + group_id`.
 pub const GROUP: i64 = 5 << 56;
+/// Held by whoever makes, opens (`roll_buckets`) or attaches a bucket, until the commit.
+pub const BUCKETS: i64 = 6 << 56;
 
 /// Takes a session's lock if it is free. The session must be a direct one, past any pooler.
 pub async fn try_session(conn: &mut PgConnection, key: i64) -> Result<bool, StoreError> {

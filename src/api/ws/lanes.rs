@@ -232,8 +232,12 @@ impl Lanes {
         }
         for at in 0..self.lanes.len() {
             self.poll_acks(at, cx, out);
-            if self.lanes[at].wants_lookup() {
+            while self.lanes[at].wants_lookup() {
                 self.poll_waiting(at, cx, out);
+                // What was sent back at once has to be looked up again now: nobody would wake it.
+                if self.lanes[at].lookup.is_some() {
+                    break;
+                }
             }
         }
     }

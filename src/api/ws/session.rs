@@ -48,6 +48,15 @@ enum End {
     Gone,
 }
 
+/// Whether there are frames to be read.
+enum Reads {
+    /// The task is woken when one comes.
+    Nothing,
+    More,
+    /// They are left where they are for now.
+    Held,
+}
+
 /// A socket's work.
 pub struct Session<S> {
     socket: S,
@@ -116,8 +125,9 @@ where
         }
     }
 
-    /// Serves the client until either side ends it.
-    pub async fn run(mut self) {
+    /// Serves the client until either side ends it. It comes boxed: a future holds what it is given
+    /// more than once.
+    pub async fn run(mut self: Box<Self>) {
         STREAMS.sockets.increment(1.0);
         let lifecycle = self.state.lifecycle.clone();
         let mut draining = std::pin::pin!(lifecycle.draining());
@@ -129,13 +139,13 @@ where
         })
         .await;
         if let End::Close(close) = end {
-            self.close(close).await;
+            Box::pin(self.close(close)).await;
         }
         STREAMS.sockets.decrement(1.0);
     }
 
     /// Tells the client why, if it still listens.
-    async fn close(mut self, close: Close) {
+    async fn close(&mut self, close: Close) {
         self.out.push(Message::Close(Some(close.frame())));
         let (out, socket) = (&mut self.out, &mut self.socket);
         let closing = async {
@@ -157,8 +167,10 @@ where
         }
     }
 
-    /// One look at everything. True: look again, there is more.
+    /// One look at everything. True: look again, there is more. Frames come first: what they begin
+    /// has to be polled once, or nobody would be woken by it.
     fn poll_round(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let reads = self.poll_reads(cx)?;
         for key in self.mailbox.take(cx) {
             self.heard_of(key);
         }
@@ -168,7 +180,6 @@ where
         }
         self.poll_told(cx)?;
         self.poll_tails(cx);
-        let has_read = self.poll_reads(cx)?;
         let is_sent = match self.out.poll_send(&mut self.socket, cx) {
             Poll::Ready(Ok(())) => true,
             Poll::Ready(Err(_)) => return Err(End::Gone),
@@ -179,26 +190,35 @@ where
             self.beat();
         }
         self.look_at_clock(cx)?;
+        let may_read = match reads {
+            Reads::Nothing => false,
+            Reads::More => true,
+            Reads::Held => !self.holds_back(),
+        };
         // What had no room may have it now.
-        Ok(has_read || (is_sent && std::mem::take(&mut self.has_more)))
+        Ok(may_read || (is_sent && std::mem::take(&mut self.has_more)))
     }
 
-    fn poll_reads(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+    /// Whether nothing more is read until something is answered or taken.
+    fn holds_back(&self) -> bool {
+        self.out.is_full()
+            || self.lanes.is_full()
+            || self.work.len() + self.commands >= limits::SOCKET_REQUESTS_MAX
+    }
+
+    fn poll_reads(&mut self, cx: &mut Context<'_>) -> Result<Reads, End> {
         for _ in 0..FRAMES_IN_A_ROW {
-            if self.out.is_full() || self.lanes.is_full() {
-                return Ok(false);
-            }
-            if self.work.len() + self.commands >= limits::SOCKET_REQUESTS_MAX {
-                return Ok(false);
+            if self.holds_back() {
+                return Ok(Reads::Held);
             }
             match self.socket.poll_next_unpin(cx) {
-                Poll::Pending => return Ok(false),
+                Poll::Pending => return Ok(Reads::Nothing),
                 Poll::Ready(None) => return Err(End::Gone),
                 Poll::Ready(Some(Ok(message))) => self.received(message)?,
                 Poll::Ready(Some(Err(error))) => return Err(end_of(&error)),
             }
         }
-        Ok(true)
+        Ok(Reads::More)
     }
 
     fn received(&mut self, message: Message) -> Result<(), End> {
@@ -214,8 +234,10 @@ where
                 if self.control_frames > limits::SOCKET_CONTROL_FRAMES_MAX {
                     return Err(End::Close(Close::Flood));
                 }
-                // The answer to a ping waits in the library until something is written.
-                self.out.needs_flush();
+                if message.is_ping() {
+                    // The answer waits in the library until something is written.
+                    self.out.needs_flush();
+                }
                 Ok(())
             }
             // The library answers it; what comes next is the end.

@@ -1,37 +1,28 @@
-//! `tail`: the messages of a topic as they come, a long poll for each partition.
+//! `tail`: the messages of a topic as they come, over a socket; one partition alone, and only it,
+//! by long polls.
 
+mod feed;
+mod follow;
 mod member;
+mod partitions;
 mod print;
 mod reader;
 
-use std::{
-    io::{self, BufWriter, IsTerminal, Write},
-    time::Duration,
-};
+use std::io::{self, BufWriter, IsTerminal, Write};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::{
-    sync::mpsc::{self, Sender},
-    time::sleep,
-};
+use tokio::sync::mpsc;
 
 use self::{
+    follow::Follower,
     print::Printer,
     reader::{Event, Reader},
 };
 use super::{CliError, args::TailArgs, client::Client, interrupt, topic};
-use crate::{
-    lifecycle::Lifecycle,
-    model::{Name, clock::parse_rfc3339_ms},
-};
+use crate::{lifecycle::Lifecycle, model::clock::parse_rfc3339_ms};
 
 const PAGE_MESSAGES: u64 = 500;
 /// Pages that wait to be printed.
 const PAGES_MAX: usize = 4;
-/// How often the topic is asked whether it has grown.
-const WATCHED_EVERY: Duration = Duration::from_secs(3);
-/// Files and connections beyond those of the partitions.
-const FILES_BESIDES: u64 = 64;
 
 /// Prints what `args` say until it ends or is ended.
 pub async fn run(args: &TailArgs) -> Result<(), CliError> {
@@ -48,13 +39,21 @@ pub async fn run(args: &TailArgs) -> Result<(), CliError> {
             args.topic
         )));
     }
-    allow_connections(u64::from(partitions));
-    let (events, received) = mpsc::channel(PAGES_MAX);
     let life = interrupt::watched();
-    let tail = Tail { args, client, events, life, from, partitions, reading: 0 };
     let out = BufWriter::new(io::stdout());
     let mut printer = Printer::new(out, args.output, args.limit.unwrap_or(u64::MAX));
-    tail.run(received, &mut printer).await
+    if !args.no_follow && io::stderr().is_terminal() {
+        let _ = writeln!(io::stderr(), "reading {}; Ctrl-C ends", args.topic);
+    }
+    let ended = match args.partition {
+        Some(partition) => read(args, client, partition, from, &life, &mut printer).await,
+        None => {
+            let mut follower = Follower::new(client, &args.topic, from, !args.no_follow);
+            follower.run(&life, &mut printer).await
+        }
+    };
+    printer.finish()?;
+    ended
 }
 
 /// Where to begin, as the server reads it.
@@ -75,111 +74,40 @@ fn start(args: &TailArgs) -> Result<String, CliError> {
     Ok(from.to_owned())
 }
 
-struct Tail<'a> {
-    args: &'a TailArgs,
+/// Prints one partition.
+async fn read<W: Write>(
+    args: &TailArgs,
     client: Client,
-    events: Sender<Event>,
-    life: Lifecycle,
+    partition: u32,
     from: String,
-    partitions: u32,
-    reading: usize,
-}
-
-impl Tail<'_> {
-    async fn run<W: Write>(
-        mut self,
-        mut received: mpsc::Receiver<Event>,
-        printer: &mut Printer<W>,
-    ) -> Result<(), CliError> {
-        match self.args.partition {
-            Some(partition) => self.read(partition, self.from.clone()),
-            None => (0..self.partitions).for_each(|each| self.read(each, self.from.clone())),
-        }
-        if !self.args.no_follow && self.args.partition.is_none() {
-            let (client, topic) = (self.client.clone(), self.args.topic.clone());
-            self.life.spawn(watch(client, topic, self.partitions, self.events.clone()));
-        }
-        if !self.args.no_follow && io::stderr().is_terminal() {
-            let _ = writeln!(io::stderr(), "reading {}; Ctrl-C ends", self.args.topic);
-        }
-        let ended = self.print(&mut received, printer).await;
-        printer.finish()?;
-        ended
-    }
-
-    async fn print<W: Write>(
-        &mut self,
-        received: &mut mpsc::Receiver<Event>,
-        printer: &mut Printer<W>,
-    ) -> Result<(), CliError> {
-        while self.reading > 0 && !printer.is_done() {
-            let event = tokio::select! {
-                event = received.recv() => event,
-                () = self.life.draining() => return Ok(()),
-            };
-            match event {
-                Some(Event::Page(messages)) => printer.page(&messages)?,
-                Some(Event::Gap { partition, from, to }) => {
-                    let _ = writeln!(
-                        io::stderr(),
-                        "postrider: partition {partition}: offsets {from} to {} are gone by \
-                         retention",
-                        to - 1
-                    );
-                }
-                Some(Event::Grown(partitions)) => {
-                    // What a new partition holds came after this command began.
-                    let new = self.partitions..partitions;
-                    self.partitions = partitions;
-                    new.for_each(|partition| self.read(partition, "0".to_owned()));
-                }
-                Some(Event::Ended(ended)) => {
-                    ended?;
-                    self.reading -= 1;
-                }
-                None => return Ok(()),
-            }
-        }
-        Ok(())
-    }
-
-    fn read(&mut self, partition: u32, from: String) {
-        let reader = Reader {
-            client: self.client.clone(),
-            topic: topic::path(&self.args.topic),
-            partition,
-            follow: !self.args.no_follow,
-            page: self.args.limit.unwrap_or(PAGE_MESSAGES).min(PAGE_MESSAGES),
-            events: self.events.clone(),
+    life: &Lifecycle,
+    printer: &mut Printer<W>,
+) -> Result<(), CliError> {
+    let (events, mut received) = mpsc::channel(PAGES_MAX);
+    let reader = Reader {
+        client,
+        topic: topic::path(&args.topic),
+        partition,
+        follow: !args.no_follow,
+        page: args.limit.unwrap_or(PAGE_MESSAGES).min(PAGE_MESSAGES),
+        events,
+    };
+    life.spawn(reader.run(from));
+    while !printer.is_done() {
+        let event = tokio::select! {
+            event = received.recv() => event,
+            () = life.draining() => return Ok(()),
         };
-        self.reading += 1;
-        self.life.spawn(reader.run(from));
-    }
-}
-
-/// Tells when the topic has grown. What else may be wrong with it, its readers meet themselves.
-async fn watch(client: Client, topic: Name, mut known: u32, events: Sender<Event>) {
-    loop {
-        sleep(WATCHED_EVERY).await;
-        let asked = topic::get(&client, &topic).await.and_then(|topic| topic::partitions(&topic));
-        let Ok(partitions) = asked else { continue };
-        if partitions > known {
-            known = partitions;
-            if events.send(Event::Grown(partitions)).await.is_err() {
-                return;
+        match event {
+            Some(Event::Page(messages)) => {
+                printer.page(messages.iter().map(|message| message.get()))?;
             }
+            Some(Event::Gap { partition, from, to }) => {
+                feed::tell_gap(partition, from.cast_signed(), to.cast_signed());
+            }
+            Some(Event::Ended(ended)) => return ended,
+            None => return Ok(()),
         }
     }
-}
-
-/// Each partition has a connection of its own; a topic may have more than the usual limit of
-/// files. Where raising is refused, connecting will fail and say so.
-fn allow_connections(partitions: u64) {
-    let needed = partitions + FILES_BESIDES;
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current.is_some_and(|current| current < needed) {
-        let raised = limit.maximum.map_or(needed, |maximum| needed.min(maximum));
-        let _ =
-            setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum: limit.maximum });
-    }
+    Ok(())
 }

@@ -63,12 +63,12 @@ impl<W: Write> Printer<W> {
     }
 
     /// Prints a page and flushes it.
-    pub fn page(&mut self, messages: &[Box<RawValue>]) -> io::Result<()> {
+    pub fn page<'m>(&mut self, messages: impl IntoIterator<Item = &'m str>) -> io::Result<()> {
         for message in messages {
             if self.is_done() {
                 break;
             }
-            self.message(message.get())?;
+            self.message(message)?;
             self.printed += 1;
         }
         self.out.flush()
@@ -180,10 +180,9 @@ mod tests {
     ];
 
     fn printed(form: TailOutput, limit: u64) -> Vec<u8> {
-        let raw = |text: &str| RawValue::from_string(text.to_owned()).expect("JSON");
         let mut printer = Printer::new(Vec::new(), form, limit);
-        printer.page(&MESSAGES[..2].iter().map(|text| raw(text)).collect::<Vec<_>>()).expect("ok");
-        printer.page(&MESSAGES[2..].iter().map(|text| raw(text)).collect::<Vec<_>>()).expect("ok");
+        printer.page(MESSAGES[..2].iter().copied()).expect("ok");
+        printer.page(MESSAGES[2..].iter().copied()).expect("ok");
         printer.finish().expect("ok");
         printer.out
     }

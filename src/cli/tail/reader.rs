@@ -1,4 +1,4 @@
-//! One partition, read page by page.
+//! One partition, read page by page over HTTP: a subscription of a socket has all of a topic.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ const LONG_POLL: Duration = Duration::from_secs(20);
 const EMPTY_TOO_SOON: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// What a reader, or the watch over the topic, has to tell.
+/// What a reader has to tell.
 #[derive(Debug)]
 pub enum Event {
     /// Messages of one partition, in their order.
@@ -36,8 +36,6 @@ pub enum Event {
     },
     /// A reader has ended.
     Ended(Result<(), CliError>),
-    /// The topic has this many partitions now.
-    Grown(u32),
 }
 
 #[derive(Deserialize)]

@@ -28,12 +28,10 @@ impl Mailbox {
         Arc::default()
     }
 
-    /// Takes out which ears heard something. With nothing there, `cx` is woken by the next.
+    /// Takes out which ears heard something; `cx` is woken by the next.
     pub fn take(&self, cx: &mut Context<'_>) -> Vec<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.heard.is_empty()
-            && state.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker()))
-        {
+        if state.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
             state.waker = Some(cx.waker().clone());
         }
         std::mem::take(&mut state.heard)
@@ -112,7 +110,10 @@ mod tests {
         assert!(mailbox.take(&mut cx).is_empty());
         a.listen();
         a.tell();
-        assert_eq!(mailbox.take(&mut cx), [1]);
         assert_eq!(count.0.load(Ordering::Relaxed), 2);
+        assert_eq!(mailbox.take(&mut cx), [1]);
+        b.listen();
+        b.tell();
+        assert_eq!(count.0.load(Ordering::Relaxed), 3, "also after it found something");
     }
 }

@@ -26,7 +26,8 @@ fn words(text: &str) -> Vec<Vec<&str>> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_is_listed_described_moved_paused_and_deleted() {
     let (_database, node, client, url) = scene().await;
-    let mut member = Member::join(&client, "billing", json!({"topics": ["orders"]})).await;
+    let mut member =
+        Member::join(&client, "billing", json!({"topics": ["orders", "audit.*"]})).await;
     member.poll(json!({"wait": "0s"})).await;
     member.poll(json!({"max": 0, "commit": [member.commit("orders", 0, 3)]})).await;
     let run = async |args: &[&str]| {
@@ -42,6 +43,9 @@ async fn a_group_is_listed_described_moved_paused_and_deleted() {
     let first = lines.iter().find(|line| line.first() == Some(&"orders/0")).expect("a line");
     assert_eq!(first[1..4], ["3", "5", "2"]);
     assert_eq!(first[5], member.id);
+    let heading = lines.iter().find(|line| line.first() == Some(&"MEMBER")).expect("a table");
+    let joined = lines.iter().find(|line| line.first() == Some(&&*member.id)).expect("a line");
+    assert_eq!((heading[4], &joined[4..]), ("TOPICS", &["audit.*,", "orders"][..]));
     let described = run(&["group", "describe", "billing", "-o", "json"]).await.json();
     assert_eq!((&described["lag"], &described["partitions"][1]["lag"]), (&json!(7), &json!(5)));
     // A dry run changes nothing, the other does.

@@ -203,7 +203,7 @@ async fn a_lost_connection_publishes_nothing_twice() {
         server.until(seen(10)).await;
         server.drains.store(true, Ordering::Relaxed);
         server.until(seen(20)).await;
-        server.lock().closes.push_back(4_000);
+        server.end_sockets(Some(4_000));
         let mut busy = problem("overloaded", "none");
         busy["retryable"] = json!(true);
         server.until(seen(25)).await;
@@ -212,7 +212,7 @@ async fn a_lost_connection_publishes_nothing_twice() {
     let (told, ()) = tokio::join!(publishing, faults);
     assert_eq!((told.code, told.err.as_str()), (Some(0), ""));
     assert!(told.text().starts_with("published 40,000 messages ("), "{}", told.text());
-    assert_eq!(values(&server, "t"), lines);
+    assert!(values(&server, "t") == lines, "other lines, or in another order");
     let sent = server.seen(&Method::POST).len();
     assert!(sent > 42, "sent {sent} frames for 40 batches: little was sent again");
 }

@@ -10,7 +10,7 @@ use axum::{
     Json, Router,
     body::Bytes,
     extract::{Path, Query, State},
-    http::{HeaderMap, Method, StatusCode, Uri},
+    http::{HeaderMap, Method, StatusCode},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -24,7 +24,6 @@ use super::sockets;
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub method: Method,
-    pub uri: String,
     pub token: Option<String>,
     pub body: Value,
 }
@@ -43,8 +42,8 @@ pub struct Inner {
     pub failures: VecDeque<(StatusCode, Value)>,
     /// What producers' sequences are refused with.
     pub refusals: BTreeMap<i64, Value>,
-    /// Codes with which sockets are closed after their next frame.
-    pub closes: VecDeque<u16>,
+    /// How a socket is ended at its next turn: closed with a code, or just lost.
+    pub ends: VecDeque<Option<u16>>,
     /// What was answered to a producer's sequence.
     pub marks: BTreeMap<(String, i64), Value>,
 }
@@ -147,6 +146,12 @@ impl Server {
         timeout(super::DEADLINE, met).await.expect("is asked for in time");
     }
 
+    /// Ends the next socket that has something to do, with a code or without a word.
+    pub fn end_sockets(&self, code: Option<u16>) {
+        self.lock().ends.push_back(code);
+        self.changed.send_modify(|version| *version += 1);
+    }
+
     /// Tells of every change.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
@@ -156,11 +161,10 @@ impl Server {
         self.inner.lock().expect("no test thread has panicked in it")
     }
 
-    pub fn saw(&self, method: Method, uri: &Uri, headers: &HeaderMap, body: &[u8]) {
+    pub fn saw(&self, method: Method, headers: &HeaderMap, body: &[u8]) {
         let token = headers.get("authorization").and_then(|value| value.to_str().ok());
         self.lock().seen.push(Seen {
             method,
-            uri: uri.to_string(),
             token: token.map(str::to_owned),
             body: serde_json::from_slice(body).unwrap_or(Value::Null),
         });
@@ -218,10 +222,9 @@ async fn document() -> Json<Value> {
 async fn list(
     State(server): State<Server>,
     Query(query): Query<HashMap<String, String>>,
-    uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    server.saw(Method::GET, &uri, &headers, b"");
+    server.saw(Method::GET, &headers, b"");
     let prefix = query.get("prefix").map_or("", |prefix| prefix);
     let after = query.get("page_token").map_or("", |token| token);
     let inner = server.lock();
@@ -242,10 +245,9 @@ async fn list(
 async fn show(
     State(server): State<Server>,
     Path(name): Path<String>,
-    uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    server.saw(Method::GET, &uri, &headers, b"");
+    server.saw(Method::GET, &headers, b"");
     match server.lock().topics.get(&name) {
         Some(topic) => Json(topic.settings.clone()).into_response(),
         None => missing(),
@@ -255,11 +257,10 @@ async fn show(
 async fn put(
     State(server): State<Server>,
     Path(name): Path<String>,
-    uri: Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    server.saw(Method::PUT, &uri, &headers, &body);
+    server.saw(Method::PUT, &headers, &body);
     let told: Map<String, Value> = serde_json::from_slice(&body).expect("an object");
     let stands = server.lock().topics.get(&name).map(|topic| topic.settings.clone());
     if let Some(stands) = stands {
@@ -280,10 +281,9 @@ async fn put(
 async fn remove(
     State(server): State<Server>,
     Path(name): Path<String>,
-    uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    server.saw(Method::DELETE, &uri, &headers, b"");
+    server.saw(Method::DELETE, &headers, b"");
     match server.lock().topics.remove(&name) {
         Some(_) => StatusCode::NO_CONTENT.into_response(),
         None => missing(),
@@ -294,10 +294,9 @@ async fn read(
     State(server): State<Server>,
     Path((name, partition)): Path<(String, usize)>,
     Query(query): Query<HashMap<String, String>>,
-    uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    server.saw(Method::GET, &uri, &headers, b"");
+    server.saw(Method::GET, &headers, b"");
     let limit: usize = query["limit"].parse().expect("a number");
     let waits = query.get("wait").is_some_and(|wait| wait != "0s");
     let mut changes = server.changed.subscribe();

@@ -8,7 +8,7 @@ use std::{
 use axum::{
     body::Body,
     extract::{Request, State},
-    http::{HeaderMap, Method, Response, StatusCode, Uri},
+    http::{HeaderMap, Method, Response, StatusCode},
 };
 use futures_util::{SinkExt, StreamExt};
 use hyper::upgrade::Upgraded;
@@ -31,7 +31,6 @@ type Stream = WebSocketStream<TokioIo<Upgraded>>;
 /// Upgrades.
 pub async fn upgrade(
     State(server): State<Server>,
-    uri: Uri,
     headers: HeaderMap,
     mut request: Request,
 ) -> Response<Body> {
@@ -47,7 +46,7 @@ pub async fn upgrade(
         let Ok(upgraded) = upgrading.await else { return };
         let io = TokioIo::new(upgraded);
         let stream = WebSocketStream::from_raw_socket(io, Role::Server, None).await;
-        let session = Session { server, uri, headers, subs: BTreeMap::new(), next: HashMap::new() };
+        let session = Session { server, headers, subs: BTreeMap::new(), next: HashMap::new() };
         session.run(stream).await;
     });
     answer.body(Body::empty()).expect("an answer")
@@ -61,7 +60,6 @@ struct Sub {
 
 struct Session {
     server: Server,
-    uri: Uri,
     headers: HeaderMap,
     subs: BTreeMap<String, Sub>,
     /// By producer the sequence that is taken next.
@@ -77,7 +75,7 @@ impl Session {
                     Some(Ok(Message::Text(text))) => {
                         let frame: Value = serde_json::from_str(&text).expect("JSON");
                         let answers = self.answer(&frame);
-                        self.server.saw(self.method(&frame), &self.uri, &self.headers,
+                        self.server.saw(self.method(&frame), &self.headers,
                             text.as_bytes());
                         if self.server.vanishes.swap(false, Ordering::Relaxed) {
                             return;
@@ -102,8 +100,9 @@ impl Session {
                 let told = json!({"op": "draining", "reconnect_after": "10ms"}).to_string();
                 let _ = stream.send(Message::text(told)).await;
             }
-            let close = self.server.lock().closes.pop_front();
-            if let Some(code) = close {
+            let end = self.server.lock().ends.pop_front();
+            if let Some(code) = end {
+                let Some(code) = code else { return };
                 let frame = CloseFrame { code: CloseCode::from(code), reason: "as told".into() };
                 let _ = stream.close(Some(frame)).await;
             }

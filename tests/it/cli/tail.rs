@@ -7,10 +7,9 @@ use super::{
     server::{Seen, Server},
 };
 
-/// Whether a partition is being waited for from `offset` on.
-fn parked(partition: u32, offset: u64) -> impl Fn(&[Seen]) -> bool {
-    let path = format!("/partitions/{partition}/messages?from={offset}&");
-    move |seen| seen.iter().any(|seen| seen.uri.contains(&path) && seen.uri.contains("wait=20s"))
+/// Whether it is fixed where a subscription begins.
+fn subscribed(seen: &[Seen]) -> bool {
+    seen.iter().any(|seen| seen.body["op"] == "subscribe" && seen.body["sub"] == "tail")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,8 +39,7 @@ async fn new_messages_are_printed_as_they_come_until_ctrl_c() {
     let mut child =
         program(&["tail", "t", "-o", "value", "--url", &server.url]).spawn().expect("starts");
     let mut out = lines(&mut child);
-    server.until(parked(0, 1)).await;
-    server.until(parked(1, 0)).await;
+    server.until(subscribed).await;
     server.append("t", 0, &["one"]);
     assert_eq!(line(&mut out).await.as_deref(), Some("one"));
     server.append("t", 1, &["two"]);
@@ -65,7 +63,7 @@ async fn a_limit_ends_it() {
 async fn a_deleted_topic_ends_it_as_not_found() {
     let server = Server::with_topic("t", 1).await;
     let mut child = program(&["tail", "t", "--url", &server.url]).spawn().expect("starts");
-    server.until(parked(0, 0)).await;
+    server.until(subscribed).await;
     server.delete("t");
     assert_eq!(ended(&mut child).await, Some(3));
     let none = ran(program(&["tail", "none", "--url", &server.url])).await;
@@ -96,7 +94,7 @@ async fn a_topic_that_grows_is_read_whole() {
     let mut child =
         program(&["tail", "t", "-o", "value", "--url", &server.url]).spawn().expect("starts");
     let mut out = lines(&mut child);
-    server.until(parked(0, 0)).await;
+    server.until(subscribed).await;
     server.set_partitions("t", 2);
     server.append("t", 1, &["in the new one"]);
     assert_eq!(line(&mut out).await.as_deref(), Some("in the new one"));
@@ -109,7 +107,7 @@ async fn what_retention_took_is_told_and_reading_goes_on() {
     let mut child =
         program(&["tail", "t", "-o", "value", "--url", &server.url]).spawn().expect("starts");
     let mut out = lines(&mut child);
-    server.until(parked(0, 2)).await;
+    server.until(subscribed).await;
     server.append_over("t", 0, &["c", "d", "e"], 4);
     assert_eq!(line(&mut out).await.as_deref(), Some("e"));
     child.start_kill().expect("is ended");
@@ -136,5 +134,34 @@ async fn where_to_begin_is_checked() {
     let args = ["tail", "t", "--no-follow", "--from", time, "--url", &server.url];
     assert_eq!(ran(program(&args)).await.code, Some(0));
     let asked = server.seen(&Method::GET);
-    assert!(asked.iter().any(|seen| seen.uri.contains("2026-11-24T10%3A00%3A00%2B01%3A00")));
+    assert!(asked.iter().any(|seen| seen.body["from"] == time), "{asked:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_socket_skips_and_repeats_nothing() {
+    let server = Server::with_topic("t", 2).await;
+    let mut child = program(&["tail", "t", "-o", "value", "--from", "earliest", "--url"])
+        .arg(&server.url)
+        .spawn()
+        .expect("starts");
+    let mut out = lines(&mut child);
+    for round in 0..6 {
+        let texts = [0, 1].map(|n| format!("{round} {n}"));
+        server.append("t", 0, &[&texts[0]]);
+        assert_eq!(line(&mut out).await.as_deref(), Some(&*texts[0]));
+        // What is appended while there is no socket is not lost.
+        match round {
+            0 | 1 => server.end_sockets(None),
+            2 => server.end_sockets(Some(4_000)),
+            3 => server.end_sockets(Some(4_008)),
+            _ => server.drains.store(true, std::sync::atomic::Ordering::Relaxed),
+        }
+        server.append("t", 1, &[&texts[1]]);
+        assert_eq!(line(&mut out).await.as_deref(), Some(&*texts[1]));
+    }
+    let resumed = server.seen(&Method::GET);
+    let resumed = resumed.iter().filter(|seen| seen.body["log"] == "the-log").count();
+    assert!(resumed >= 4, "{resumed} times");
+    server.end_sockets(Some(4_100));
+    assert_eq!(ended(&mut child).await, Some(1));
 }

@@ -4,8 +4,13 @@
 use std::time::Duration;
 
 use postrider::{
-    model::{GroupId, PartitionId},
-    store::{Session, groups},
+    model::{GroupId, PartitionId, ids::DEFAULT_TENANT},
+    store::{
+        Session, StoreError,
+        claims::RequestKey,
+        groups,
+        once::{self, Keyed, Once, Request},
+    },
 };
 use tracing_subscriber::{layer::SubscriberExt, registry};
 
@@ -13,7 +18,7 @@ use super::plans::{Access, EXPLAIN, Notices, accesses, run};
 use crate::support::TestDatabase;
 
 /// The index by which each table may be looked into, and what its condition has to name.
-const WANTED: [(&str, &str, &str); 9] = [
+const WANTED: [(&str, &str, &str); 10] = [
     ("assignments", "assignments_pkey", "group_id"),
     ("assignments", "assignments_group_id_member_id_idx", "group_id"),
     ("assignments", "assignments_revoke_deadline_idx", ""),
@@ -23,6 +28,7 @@ const WANTED: [(&str, &str, &str); 9] = [
     ("groups", "groups_pkey", "group_id"),
     ("member_heartbeats", "member_heartbeats_pkey", "member_number"),
     ("catalog_changes", "catalog_changes_pkey", ""),
+    ("idempotency_keys", "idempotency_keys_pkey", "tenant_id"),
 ];
 
 /// What `groups_due` reads whole, by intent: a narrow row for each member, one for each group.
@@ -53,6 +59,7 @@ struct Scene {
     notices: Notices,
     next_offset: i64,
     epoch: i64,
+    next_group: i64,
 }
 
 impl Scene {
@@ -88,6 +95,35 @@ impl Scene {
         check(&format!("view, {tables}"), &accesses(&self.notices.take()), 1, false);
         groups::due(session, Duration::from_secs(60)).await.expect("read");
         check(&format!("due, {tables}"), &accesses(&self.notices.take()), 4, true);
+        self.keyed(tables).await;
+    }
+
+    /// Keys of requests are found by their key, and those of a group that goes by its name.
+    async fn keyed(&mut self, tables: &str) {
+        self.next_group += 1;
+        let group = GroupId(self.next_group);
+        let key = RequestKey {
+            tenant: DEFAULT_TENANT,
+            scope: format!("POST /groups/g{}/pause", group.0),
+            key: "k".to_owned(),
+        };
+        let answer = Box::new(|_: &bool| (204, Vec::new()));
+        let keyed = Keyed { request: Request { key, hash: [7; 16] }, answer };
+        let paused: Result<_, StoreError> =
+            once::committed(&mut self.session, Some(keyed), async |session| {
+                groups::set_paused(session, group, true).await
+            })
+            .await;
+        assert!(matches!(paused, Ok(Once::Done(true))), "{paused:?}");
+        let of_keys = |found: Vec<Access>| -> Vec<Access> {
+            found.into_iter().filter(|access| access.relation == "idempotency_keys").collect()
+        };
+        let found = of_keys(accesses(&self.notices.take()));
+        check(&format!("keyed, {tables}"), &found, 1, false);
+        assert!(groups::delete(&mut self.session, group).await.expect("deleted"));
+        let found = of_keys(accesses(&self.notices.take()));
+        check(&format!("delete, {tables}"), &found, 1, false);
+        assert!(found[0].condition.contains("scope"), "{found:#?}");
     }
 
     /// 2,000 groups of 50 members and 50 partitions, with 100 commits each in some.
@@ -108,7 +144,11 @@ impl Scene {
                  from generate_series(1, 2000) g, generate_series(1, 50) p;
                  insert into postrider.group_offsets
                  select p, g, 1, o, 1 from generate_series(1, 50) p, generate_series(1, 40) g,
-                   generate_series(0, 99) o;",
+                   generate_series(0, 99) o;
+                 insert into postrider.idempotency_keys
+                   (tenant_id, scope, idempotency_key, body_hash, status, answer)
+                 select 1, 'POST /groups/g' || n % 2000 || '/seek', n, 'x', 200, 'x'
+                 from generate_series(1, 100000) n;",
             )
             .await;
     }
@@ -122,7 +162,8 @@ impl Scene {
                  update postrider.member_heartbeats set seen_at = seen_at;
                  update postrider.assignments set epoch = epoch + 1;
                  update postrider.groups set version = version + 1;
-                 delete from postrider.group_offsets where next_offset < 99;",
+                 delete from postrider.group_offsets where next_offset < 99;
+                 delete from postrider.idempotency_keys where idempotency_key > '2';",
             )
             .await;
     }
@@ -130,7 +171,7 @@ impl Scene {
 
 const ANALYSE: &str = "analyze postrider.groups, postrider.group_members,
     postrider.member_heartbeats, postrider.assignments, postrider.group_offsets,
-    postrider.catalog_changes";
+    postrider.catalog_changes, postrider.idempotency_keys";
 
 // On one thread: that is where the subscriber listens.
 #[tokio::test]
@@ -141,7 +182,8 @@ async fn hot_statements_of_groups_go_by_their_keys_on_empty_full_and_bloated_tab
     let database = TestDatabase::new().await;
     let mut session = database.connect().await;
     run(&mut session, EXPLAIN).await;
-    let mut scene = Scene { database, session, notices, next_offset: 900_000, epoch: 1 };
+    let mut scene =
+        Scene { database, session, notices, next_offset: 900_000, epoch: 1, next_group: 1_000 };
     scene.database.run(ANALYSE).await;
     // Nothing is there: only that the plans of this session are made for empty tables.
     for _ in 0..3 {

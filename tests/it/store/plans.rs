@@ -68,7 +68,7 @@ pub struct Access {
     pub relation: String,
     pub index: String,
     pub condition: String,
-    query: String,
+    pub query: String,
 }
 
 /// All looks into tables, in every plan and its parts.

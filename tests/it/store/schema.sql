@@ -1224,6 +1224,8 @@ CREATE FUNCTION postrider.outbox_add(destination text, kind smallint, value byte
     LANGUAGE plpgsql
     SET search_path TO 'postrider', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
     AS $$
 declare
   topic record;
@@ -1272,6 +1274,8 @@ CREATE FUNCTION postrider.outbox_append(of_shard smallint, at_n bigint, upto big
     SET search_path TO 'postrider', 'pg_temp'
     SET lock_timeout TO '2s'
     SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
     AS $_$
 declare
   bucket bigint;
@@ -1321,6 +1325,8 @@ $_$;
 CREATE FUNCTION postrider.outbox_empty(of_shard smallint) RETURNS integer
     LANGUAGE plpgsql
     SET search_path TO 'postrider', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
     AS $_$
 declare
   covered pg_snapshot;
@@ -1396,6 +1402,7 @@ CREATE FUNCTION postrider.outbox_next(of_shard smallint, max_rows integer, max_b
     SET lock_timeout TO '2s'
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
     AS $$
 #variable_conflict use_column
 declare
@@ -1675,6 +1682,8 @@ CREATE FUNCTION postrider.roll_buckets(of_class smallint) RETURNS boolean
 declare
   next_bucket bigint;
 begin
+  -- store::lock::BUCKETS; a statement of its own, so that the next ones see what others opened.
+  perform pg_advisory_xact_lock(432345564227567616);
   select b.bucket_id into next_bucket from buckets b
   where b.retention_class = of_class and b.state = 'ahead' and b.opens_at <= clock_timestamp()
   order by b.bucket_id desc limit 1;

@@ -1,10 +1,9 @@
-//! A real log file, keyed by the address of the client, read by two groups of three members that
-//! join, leave, die and stand still, through three nodes.
+//! A real log file that the program publishes, keyed by the address of the client, and two groups
+//! of three members read through three nodes, while they join, leave, die and stand still.
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use serde_json::json;
-use tokio::time::sleep;
 
 use super::{
     Scene, Texts,
@@ -14,18 +13,16 @@ use super::{
 use crate::{
     groups::stop,
     history::Recorder,
-    support::{Client, Node, TestDatabase, seed, within},
+    support::{Client, Node, Process, TestDatabase, seed, within},
 };
 
 const PARTITIONS: u32 = 8;
-/// Lines of one publish, and how long the publisher rests then: 10,000 lines take about 15 s.
-const LINES: usize = 100;
-const REST: Duration = Duration::from_millis(120);
 /// On a machine that others use too.
 const DRAINED: Duration = Duration::from_secs(90);
 
+/// Members that take so little at once read 10,000 lines in about 15 s.
 fn life() -> Life {
-    let habits = Habits { max: 50, wait: "500ms", commits: 60, sends_cursor: true };
+    let habits = Habits { max: 70, wait: "500ms", commits: 60, sends_cursor: true };
     let fates = vec![Fate::Leaves, Fate::Dies, Fate::Sleeps, Fate::Returns, Fate::Haunts];
     Life { habits, thinks: 0..60, polls: 5..25, fates }
 }
@@ -38,8 +35,8 @@ async fn torture_of_members_loses_no_line_of_an_access_log_and_no_order() {
     let clients: Vec<Client> = nodes.iter().map(Node::client).collect();
     clients[0].put_topic("access", json!({"partitions": PARTITIONS})).await;
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/apache_access.log");
-    let file = std::fs::read_to_string(file).expect("the log file");
-    let lines: Vec<&str> = file.lines().collect();
+    let text = std::fs::read_to_string(&file).expect("the log file");
+    let lines: Vec<&str> = text.lines().collect();
 
     let recorder = Recorder::new(seed);
     let topic = recorder.topic("access", None);
@@ -49,25 +46,20 @@ async fn torture_of_members_loses_no_line_of_an_access_log_and_no_order() {
     let scenes = [(0, "billing"), (1, "audit")].map(scene);
     let crowds = scenes.each_ref().map(|scene| Crowd::start(scene, &life(), 3, seed));
 
-    for (at, lines) in lines.chunks(LINES).enumerate() {
-        let message = |line: &&str| json!({"key": address(line), "value": line});
-        let messages: Vec<_> = lines.iter().map(message).collect();
-        clients[at % 3].publish("access", json!(messages)).await;
-        for scene in &scenes {
-            scene.lag(at).await;
-        }
-        sleep(REST).await;
-    }
+    let url = format!("http://{}", nodes[0].address());
+    let published = tokio::task::spawn_blocking(move || publish(&file, &url));
     for scene in &scenes {
         let mut at = 0;
         within(DRAINED, "everything is committed and every fate came to pass", async || {
             at += 1;
             let fates = scene.fates();
             let all = life().fates.len() <= fates.len() && fates.contains_key("gone");
-            (scene.lag(at).await == Some(0) && all).then_some(())
+            let lag = scene.lag(at).await;
+            (published.is_finished() && lag == Some(0) && all).then_some(())
         })
         .await;
     }
+    published.await.expect("published");
     scenes.iter().for_each(|scene| scene.end());
     for (crowd, scene) in crowds.into_iter().zip(&scenes) {
         crowd.left().await;
@@ -83,6 +75,16 @@ async fn torture_of_members_loses_no_line_of_an_access_log_and_no_order() {
         scene.came_in_order();
     }
     stop(nodes).await;
+}
+
+/// As a user does it.
+fn publish(file: &Path, url: &str) {
+    let file = file.to_str().expect("text");
+    let args = ["publish", "access", "--key-regex", r"^(\S+)", "--file", file, "--url", url];
+    let told = Process::run(&args);
+    assert!(told.status.success(), "{told:?}");
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    assert!(told.starts_with("published 10,000 messages ("), "{told}");
 }
 
 fn address(line: &str) -> &str {

@@ -147,5 +147,6 @@ fn unlocked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// The text of a message.
 fn text(message: &Value) -> String {
-    message["value"].as_str().map_or_else(|| message["value"].to_string(), str::to_owned)
+    let text = message["value_text"].as_str().or(message["value"].as_str());
+    text.map_or_else(|| message["value"].to_string(), str::to_owned)
 }
