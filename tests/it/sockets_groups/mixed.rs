@@ -56,7 +56,11 @@ async fn members_over_rest_and_over_sockets_are_one_group() {
 async fn a_member_moves_between_rest_and_a_socket() {
     let pair = two_with(1).await;
     fill(&pair.clients[0], 0, 0, 5).await;
-    let wish = |generation: i64| json!({"topics": ["orders"], "member_id": "one", "generation": generation});
+    let wish = |generation: i64| {
+        let mut wish = json!({"topics": ["orders"], "member_id": "one"});
+        wish["generation"] = json!(generation);
+        wish
+    };
     let mut rest = Member::join(&pair.clients[0], "billing", wish(1)).await;
     rest.poll(json!({"wait": "1s", "commit": [rest.commit("orders", 0, 2)]})).await;
     let mut socket = Socket::open(&at(&pair.nodes[1])).await;
