@@ -185,6 +185,10 @@ where
             Poll::Ready(Err(_)) => return Err(End::Gone),
             Poll::Pending => false,
         };
+        if self.out.is_taking() {
+            // Pings wait behind what it takes, however long that is.
+            self.beat();
+        }
         self.look_at_clock(cx)?;
         let may_read = match reads {
             Reads::Nothing => false,
