@@ -1,4 +1,5 @@
-//! `/openapi.json`, `/asyncapi.json`, and the explorer at `/docs`, which loads nothing from elsewhere.
+//! `/openapi.json`, `/asyncapi.json`, and the explorer at `/docs`, which loads nothing from
+//! elsewhere.
 
 use std::sync::Arc;
 

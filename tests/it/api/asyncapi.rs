@@ -232,7 +232,11 @@ async fn group(all: &mut Described, socket: &mut Socket, node: &Node) {
     all.is("assigned", &assigned);
     let first = socket.of("b", "messages").await;
     all.is("messages", &first);
-    let offset = |epoch: &Value| json!({"topic": "orders", "partition": first["partition"], "offset": 1, "epoch": epoch});
+    let partition = &first["partition"];
+    let offset = |epoch: &Value| {
+        let topic = "orders";
+        json!({"topic": topic, "partition": partition, "offset": 1, "epoch": epoch})
+    };
     let stale = offset(&json!(0));
     let commit = json!({"op": "commit", "sub": "b", "offsets": [offset(&first["epoch"]), stale]});
     let told = ask(all, socket, commit, "done").await;
