@@ -57,6 +57,9 @@ enum Reads {
     Held,
 }
 
+/// What members' tasks tell their socket, each with its subscription's number.
+type Line = (mpsc::Sender<(u32, Told)>, mpsc::Receiver<(u32, Told)>);
+
 /// A socket's work.
 pub struct Session<S> {
     socket: S,
@@ -71,7 +74,7 @@ pub struct Session<S> {
     subscriptions: Vec<Subscription>,
     next_number: u32,
     work: FuturesUnordered<BoxFuture<'static, Done>>,
-    told: Option<(mpsc::Sender<(u32, Told)>, mpsc::Receiver<(u32, Told)>)>,
+    told: Option<Line>,
     /// Told when topics may have come that a pattern means.
     names: Option<Arc<Ear>>,
     heard: Instant,
@@ -185,6 +188,10 @@ where
             Poll::Ready(Err(_)) => return Err(End::Gone),
             Poll::Pending => false,
         };
+        if self.out.is_taking() {
+            // Pings wait behind what it takes, however long that is.
+            self.beat();
+        }
         self.look_at_clock(cx)?;
         let may_read = match reads {
             Reads::Nothing => false,

@@ -113,15 +113,18 @@ impl TopicStream {
             Err(CatalogError::NotFound) => None,
             Err(error) => return Err(error),
         };
+        let is_gone = found.is_none();
         let mut state = self.state();
-        let Some(found) = found else { return Ok(end(state, Ended::Deleted)) };
-        if found.id != before.id {
-            return Ok(end(state, Ended::Recreated));
-        }
+        let Some(found) = found.filter(|found| found.id == before.id) else {
+            let why = if is_gone { Ended::Deleted } else { Ended::Recreated };
+            end(state, why);
+            return Ok(());
+        };
         if found.incarnation != before.incarnation {
             let durability = [&before, &found].map(|topic| topic.settings.durability);
             if durability != [Durability::Replicated; 2] {
-                return Ok(end(state, Ended::Truncated));
+                end(state, Ended::Truncated);
+                return Ok(());
             }
             // Partitions as this node knew them are forgotten: they are read anew.
             state.feeds.clear();
