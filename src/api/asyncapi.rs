@@ -19,7 +19,8 @@ string or number.
 
 **Filter.** `filter` of a `subscribe` without group lets only those messages through that have \
 every header of `headers` with exactly that value (one of several values of a name is enough) and, \
-with `key_prefix`, a key that begins with it, both compared as UTF-8 bytes. `{}` lets all through.
+with `key_prefix`, a key that begins with it, both compared as UTF-8 bytes. It names at least one \
+of the two.
 
 **Close codes.** Those of `x-close-codes`. 4000 to 4099: come back after a pause that is not \
 always the same; 4100 to 4199: do not.";

@@ -3,7 +3,10 @@
 use std::{fs, path::Path};
 
 use postrider::{
-    api::error::{Effect, ErrorCode},
+    api::{
+        error::{Effect, ErrorCode},
+        ws::Close,
+    },
     model::limits,
 };
 
@@ -123,4 +126,17 @@ fn docs_links_lead_somewhere() {
         }
     }
     assert!(broken.is_empty(), "{broken:?}");
+}
+
+/// The table of close codes in `docs/websocket.md` is the code's.
+#[test]
+fn docs_close_codes_are_the_code() {
+    let text = read("docs/websocket.md");
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | "));
+    let told: Vec<(u16, bool)> = rows
+        .filter_map(|(code, rest)| Some((code.parse().ok()?, rest.ends_with("| yes |"))))
+        .collect();
+    let expected =
+        Close::ALL.map(|close| (close.code(), (4_000..4_100).contains(&close.code()))).to_vec();
+    assert_eq!(told, expected);
 }

@@ -39,7 +39,7 @@ pub struct PublishFrame {
 pub struct SubscribeFrame {
     /// The name by which this socket knows it, 1 to 255 characters.
     sub: String,
-    /// One topic; not with `group`.
+    /// One topic, or `topics`.
     #[schema(required = false)]
     topic: String,
     /// Names and patterns of topics, at most 100: `*` stands for one segment between dots, a last
@@ -82,7 +82,8 @@ pub struct SubscribeFrame {
     session_timeout: String,
 }
 
-/// What a message has to be like to be sent: all of it holds.
+/// What a message has to be like to be sent: all of it holds, and there is one of the two at
+/// least.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Filter {
     /// Headers that it has with exactly these values.

@@ -18,8 +18,11 @@ use crate::cli::{
 
 /// Messages that the server may send before it is told that some were printed.
 const CREDIT: u64 = 2_000;
+/// Bytes that it may send: one of the largest messages at least, all of it control characters, six
+/// bytes of JSON each. The socket itself holds back what is not read.
+pub const CREDIT_BYTES: u64 = 128 * 1024 * 1024;
 /// Bytes after which it is told.
-const CREDIT_BYTES: u64 = 2 * 1024 * 1024;
+const TOLD_BYTES: u64 = 2 * 1024 * 1024;
 /// The name of the one subscription.
 pub const SUB: &str = "tail";
 /// The name of one that only asks where partitions end.
@@ -88,7 +91,7 @@ impl Credit {
     pub fn printed(&mut self, messages: usize, bytes: usize) -> Option<String> {
         self.used += messages as u64;
         self.used_bytes += bytes as u64;
-        if self.used < CREDIT / 2 && self.used_bytes < CREDIT_BYTES {
+        if self.used < CREDIT / 2 && self.used_bytes < TOLD_BYTES {
             return None;
         }
         let more = self.used.min(self.left);
@@ -191,6 +194,6 @@ mod tests {
     fn large_messages_are_given_back_by_their_bytes() {
         let (mut credit, _) = Credit::begin(u64::MAX);
         assert!(credit.printed(1, 1_000).is_none());
-        assert!(credit.printed(1, CREDIT_BYTES as usize).is_some());
+        assert!(credit.printed(1, TOLD_BYTES as usize).is_some());
     }
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::{
-    feed::{self, Credit, Messages, SUB, at, tell, tell_gap},
+    feed::{self, CREDIT_BYTES, Credit, Messages, SUB, at, tell, tell_gap},
     print::Printer,
 };
 use crate::{
@@ -130,7 +130,8 @@ impl<'a> Follower<'a> {
     async fn subscribe(&self, socket: &mut Socket, room: u64) -> Result<Credit, Broken> {
         let (credit, first) = Credit::begin(room);
         let mut ask = json!({"op": "subscribe", "id": SUBSCRIBE_ID, "sub": SUB,
-            "topic": self.topic.as_str(), "from": self.from, "credit": first});
+            "topic": self.topic.as_str(), "from": self.from, "credit": first,
+            "credit_bytes": CREDIT_BYTES});
         if let Some(log) = &self.log {
             ask["log"] = json!(log);
             ask["from"] = json!(self.next);

@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    feed::{self, Credit, Messages, SUB, at},
+    feed::{self, CREDIT_BYTES, Credit, Messages, SUB, at},
     partitions::{Assignment, Partitions},
     print::Printer,
 };
@@ -156,7 +156,7 @@ impl<'a> Member<'a> {
         let (mut credit, first) = Credit::begin(printer.room());
         let mut ask = json!({"op": "subscribe", "id": SUBSCRIBE_ID, "sub": SUB,
             "topics": [self.topic.as_str()], "group": self.group.as_str(), "start": self.start,
-            "credit": first});
+            "credit": first, "credit_bytes": CREDIT_BYTES});
         if let Some((id, generation)) = &self.joined {
             (ask["member_id"], ask["generation"]) = (json!(id), json!(generation + 1));
         }

@@ -133,3 +133,23 @@ async fn a_topic_that_is_made_again_is_told() {
     assert_eq!((none.code, none.json()), (Some(0), json!([])));
     node.stop().await.expect("stops");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_largest_message_is_printed() {
+    let database = TestDatabase::new().await;
+    let node = Node::on(&database).await;
+    let (client, url) = (node.client(), format!("http://{}", node.address()));
+    client.put_topic("t", json!({"partitions": 1, "max_message_bytes": 16_777_216})).await;
+    // Each of these bytes is six in JSON.
+    let large = vec![1; 15 * 1024 * 1024];
+    let path = "/v1/topics/t/messages/raw";
+    assert_eq!(client.post(path, "text/plain", large.clone()).await.status, 200);
+    client.publish("t", json!([{"value_text": "behind"}])).await;
+    for more in [&["--from", "earliest"][..], &["--group", "g"]] {
+        let args = ["tail", "t", "-o", "value", "-n", "2", "--url", &url];
+        let told = ran(program(&[&args[..], more].concat())).await;
+        assert_eq!((told.code, told.err.as_str()), (Some(0), ""));
+        assert!(told.out == [&large[..], b"\nbehind\n"].concat(), "{} bytes", told.out.len());
+    }
+    node.stop().await.expect("stops");
+}
