@@ -15,6 +15,7 @@ mod idempotent;
 mod nodes;
 mod postgres;
 mod retention;
+mod sockets;
 mod sockets_groups;
 mod sql_door;
 mod store;

@@ -23,6 +23,11 @@ use crate::model::limits;
 
 /// Bytes of unfinished messages that a socket may have beside the node's allowance.
 const UNFINISHED_FREE: usize = 64 * 1024;
+/// Bytes of one unfinished message, the heads of its fragments included: without this, fragments
+/// of nothing would never be too many.
+const UNFINISHED_MAX: usize = limits::BODY_BYTES_MAX + 1024 * 1024;
+/// Bytes of a control frame beside its payload: its head and its mask.
+const CONTROL_HEAD: usize = 6;
 
 /// Bytes that are read at once of a client that sends much.
 const AHEAD_BYTES: usize = 32 * 1024;
@@ -43,28 +48,47 @@ impl Unfinished {
         Arc::new(Self { bytes: AtomicUsize::new(0), node: node.clone() })
     }
 
-    /// Whole messages came: what is left counts as nothing.
+    /// A whole message came: what is left counts as nothing.
     pub fn finish(&self) {
+        self.take(usize::MAX);
+    }
+
+    /// A control frame with so long a payload came, maybe between the fragments of a message:
+    /// these are still held.
+    pub fn pass(&self, payload: usize) {
+        self.take(CONTROL_HEAD + payload);
+    }
+
+    fn take(&self, less: usize) {
         // Only the socket's own task adds and takes away.
-        let bytes = self.bytes.load(Ordering::Relaxed);
-        if bytes > 0 {
-            self.bytes.store(0, Ordering::Relaxed);
-            self.node.0.fetch_sub(bytes.saturating_sub(UNFINISHED_FREE), Ordering::Relaxed);
+        let before = self.bytes.load(Ordering::Relaxed);
+        let bytes = before.saturating_sub(less);
+        self.bytes.store(bytes, Ordering::Relaxed);
+        let counted =
+            before.saturating_sub(UNFINISHED_FREE) - bytes.saturating_sub(UNFINISHED_FREE);
+        if counted > 0 {
+            self.node.0.fetch_sub(counted, Ordering::Relaxed);
         }
     }
 
-    /// Counts bytes that came; false when all sockets together have too many.
-    fn add(&self, more: usize) -> bool {
+    /// Counts bytes that came.
+    fn add(&self, more: usize) -> io::Result<()> {
         let before = self.bytes.load(Ordering::Relaxed);
         let bytes = before + more;
         self.bytes.store(bytes, Ordering::Relaxed);
         let counted =
             bytes.saturating_sub(UNFINISHED_FREE) - before.saturating_sub(UNFINISHED_FREE);
         if counted == 0 {
-            return true;
+            return Ok(());
         }
         let all = self.node.0.fetch_add(counted, Ordering::Relaxed) + counted;
-        all <= limits::SOCKETS_UNFINISHED_BYTES_MAX
+        if bytes > UNFINISHED_MAX {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        if all > limits::SOCKETS_UNFINISHED_BYTES_MAX {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        Ok(())
     }
 }
 
@@ -138,10 +162,7 @@ impl Raw {
     }
 
     fn count(&self, taken: usize) -> io::Result<()> {
-        if self.unfinished.add(taken) {
-            return Ok(());
-        }
-        Err(io::ErrorKind::OutOfMemory.into())
+        self.unfinished.add(taken)
     }
 }
 
@@ -160,5 +181,40 @@ impl AsyncWrite for Raw {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_unfinished_counts_until_its_message_is_whole() {
+        let node = UnfinishedBytes::default();
+        let all = |node: &UnfinishedBytes| node.0.load(Ordering::Relaxed);
+        let (one, other) = (Unfinished::of(&node), Unfinished::of(&node));
+        one.add(UNFINISHED_FREE).expect("free");
+        assert_eq!(all(&node), 0);
+        one.add(1_000).expect("within");
+        other.add(UNFINISHED_FREE + 500).expect("within");
+        assert_eq!(all(&node), 1_500);
+        // A ping in between ends nothing: only its own bytes are gone.
+        one.pass(100);
+        assert_eq!(all(&node), 1_500 - 106);
+        one.finish();
+        one.pass(100);
+        assert_eq!(all(&node), 500);
+        drop(other);
+        assert_eq!(all(&node), 0);
+        let kind = |added: io::Result<()>| added.expect_err("too much").kind();
+        assert_eq!(kind(one.add(UNFINISHED_MAX + 1)), io::ErrorKind::FileTooLarge);
+        let more: Vec<_> = (0..6).map(|_| Unfinished::of(&node)).collect();
+        let added: Vec<_> = more.iter().map(|one| one.add(limits::BODY_BYTES_MAX)).collect();
+        assert_eq!(
+            added.into_iter().find_map(Result::err).map(|why| why.kind()),
+            Some(io::ErrorKind::OutOfMemory)
+        );
+        drop((one, more));
+        assert_eq!(all(&node), 0);
     }
 }

@@ -68,6 +68,20 @@ pub(super) fn begin(op: &str, sub: &str) -> Vec<u8> {
     out
 }
 
+/// How far a subscription has come in each partition, and the histories where these are others
+/// than its `ok` said.
+pub(super) fn position(sub: &str, positions: &impl Serialize, log: Option<&str>) -> Vec<u8> {
+    let mut out = begin("position", sub);
+    out.extend_from_slice(b",\"positions\":");
+    put(&mut out, positions);
+    if let Some(log) = log {
+        out.extend_from_slice(b",\"log\":");
+        put(&mut out, &log);
+    }
+    out.push(b'}');
+    out
+}
+
 /// What comes before the items of a `messages` frame.
 pub(super) fn lead(sub: &str, topic: &str, partition: u32, epoch: Option<i64>) -> Vec<u8> {
     let mut out = begin("messages", sub);

@@ -52,9 +52,9 @@ pub(super) struct PublishFrame<'a> {
     #[serde(borrow, default)]
     pub(super) topic: Option<Text<'a>>,
     #[serde(default)]
-    pub(super) queue: Option<IgnoredAny>,
+    queue: Option<IgnoredAny>,
     #[serde(default)]
-    pub(super) exchange: Option<IgnoredAny>,
+    exchange: Option<IgnoredAny>,
     #[serde(borrow)]
     messages: MessagesIn<'a>,
     #[serde(default)]
@@ -64,6 +64,21 @@ pub(super) struct PublishFrame<'a> {
 }
 
 impl<'a> PublishFrame<'a> {
+    /// Why it goes nowhere, if so.
+    pub(super) fn refused(&self) -> Option<Problem> {
+        if self.queue.is_some() {
+            return Some(Problem::not_yet_supported("publishing to a queue").at("/queue"));
+        }
+        if self.exchange.is_some() {
+            return Some(Problem::not_yet_supported("publishing to an exchange").at("/exchange"));
+        }
+        if self.topic.is_none() {
+            let detail = "a publish names its topic";
+            return Some(Problem::new(ErrorCode::Invalid, detail).at("/topic"));
+        }
+        None
+    }
+
     /// What is to be published.
     pub(super) fn publish(self) -> PublishIn<'a> {
         PublishIn::new(self.messages, self.producer, self.expect_offset)

@@ -43,6 +43,8 @@ const TRIES: u32 = 4;
 
 /// A publish that is not answered yet.
 struct Request {
+    /// Rises with each publish of the socket.
+    number: u64,
     id: Id,
     frame: Utf8Bytes,
     tries: u32,
@@ -80,16 +82,20 @@ pub(super) struct Lanes {
     tenant: TenantId,
     request_id: Arc<str>,
     lanes: Vec<Lane>,
+    next_number: u64,
     requests: usize,
     bytes: usize,
 }
 
 /// Lanes that are kept though they are empty: their producers' turns are remembered there.
 const LANES_KEPT: usize = 64;
+/// Lanes at most: those with a publish that is not answered, and those that wait for a failed one.
+const LANES_MAX: usize = 2 * limits::SOCKET_REQUESTS_MAX;
 
 impl Lanes {
     pub(super) fn new(state: AppState, tenant: TenantId, request_id: Arc<str>) -> Self {
-        Self { state, tenant, request_id, lanes: Vec::new(), requests: 0, bytes: 0 }
+        let lanes = Vec::new();
+        Self { state, tenant, request_id, lanes, next_number: 0, requests: 0, bytes: 0 }
     }
 
     /// Whether no more are taken until some are answered.
@@ -126,7 +132,7 @@ impl Lanes {
     }
 
     fn take(&mut self, frame: &Utf8Bytes, parsed: PublishFrame<'_>, id: Id, out: &mut Outbox) {
-        if let Some(problem) = refused(&parsed) {
+        if let Some(problem) = parsed.refused() {
             return self.tell(&id, &problem, out);
         }
         let topic = parsed.topic.as_ref().map_or("", |topic| &topic.0);
@@ -136,7 +142,9 @@ impl Lanes {
         };
         self.requests += 1;
         self.bytes += frame.len();
-        let request = Request { id, frame: frame.clone(), tries: 0, is_fresh: false };
+        let (number, frame) = (self.next_number, frame.clone());
+        let request = Request { number, id, frame, tries: 0, is_fresh: false };
+        self.next_number += 1;
         let lane = &mut self.lanes[at];
         let known = self.state.catalog.cached(self.tenant, &lane.name);
         match known.filter(|known| lane.may_submit(known)) {
@@ -154,9 +162,13 @@ impl Lanes {
         if let Some(at) = self.lanes.iter().position(|lane| lane.name.as_str() == topic) {
             return Ok(at);
         }
-        let name = name(topic)?;
+        let name = name(topic).map_err(|problem| problem.at("/topic"))?;
         if self.lanes.len() >= LANES_KEPT {
-            self.lanes.retain(|lane| !lane.is_idle());
+            self.lanes.retain(|lane| !lane.is_idle() || lane.turns.is_owed());
+        }
+        if self.lanes.len() >= LANES_MAX {
+            let detail = format!("publishes to {LANES_MAX} topics wait for one that failed");
+            return Err(Problem::new(ErrorCode::Overloaded, detail));
         }
         self.lanes.push(Lane {
             name,
@@ -217,7 +229,9 @@ impl Lanes {
         let lane = &mut self.lanes[at];
         self.state.catalog.forget(self.tenant, &lane.name);
         lane.topic = None;
-        lane.again.push_back(request);
+        // One that is refused at once is back before those that are under way.
+        let at = lane.again.partition_point(|one| one.number < request.number);
+        lane.again.insert(at, request);
     }
 
     fn answered(&mut self, request: &Request) {
@@ -364,20 +378,6 @@ impl Lane {
             }
         }
     }
-}
-
-fn refused(frame: &PublishFrame<'_>) -> Option<Problem> {
-    if frame.queue.is_some() {
-        return Some(Problem::not_yet_supported("publishing to a queue").at("/queue"));
-    }
-    if frame.exchange.is_some() {
-        return Some(Problem::not_yet_supported("publishing to an exchange").at("/exchange"));
-    }
-    if frame.topic.is_none() {
-        let detail = "a publish names its topic";
-        return Some(Problem::new(ErrorCode::Invalid, detail).at("/topic"));
-    }
-    None
 }
 
 fn acknowledged(id: &str, published: &Published) -> Vec<u8> {

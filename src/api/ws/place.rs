@@ -1,6 +1,6 @@
 //! Where a subscription begins: `from` and `log` as clients write them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::Value;
 
@@ -69,6 +69,11 @@ impl From {
             None => Position::Earliest,
         }
     }
+
+    /// Whether a client says where it stands in this very topic.
+    pub(super) fn names(&self, topic: &str) -> bool {
+        matches!(self, Self::Topics(topics) if topics.contains_key(topic))
+    }
 }
 
 fn offsets(written: &serde_json::Map<String, Value>) -> Option<BTreeMap<u32, i64>> {
@@ -90,7 +95,12 @@ impl Logs {
             };
             Ok((name, LogToken::parse(token)?))
         };
-        text.split(',').map(one).collect::<Result<_, Problem>>().map(Self)
+        // Patterns that meant nothing yet were told the histories of nothing.
+        text.split(',')
+            .filter(|_| !text.is_empty())
+            .map(one)
+            .collect::<Result<_, Problem>>()
+            .map(Self)
     }
 
     /// The history that a client read a topic in, if it says so.
@@ -102,12 +112,12 @@ impl Logs {
         found.map(|(_, token)| *token)
     }
 
-    /// The histories of topics as they stand, as text.
-    pub(in crate::api) fn write<'t>(topics: impl ExactSizeIterator<Item = &'t Topic>) -> String {
-        let is_one = topics.len() == 1;
-        let one = |topic: &Topic| match is_one {
-            true => LogToken::of(topic).to_string(),
-            false => format!("{}:{}", topic.name, LogToken::of(topic)),
+    /// The histories of topics as they stand, as text; `named` says whether each is behind its
+    /// topic's name: only where there is one topic and never another may it lack it.
+    pub(in crate::api) fn write(topics: impl Iterator<Item = Arc<Topic>>, named: bool) -> String {
+        let one = |topic: Arc<Topic>| match named {
+            true => format!("{}:{}", topic.name, LogToken::of(&topic)),
+            false => LogToken::of(&topic).to_string(),
         };
         topics.map(one).collect::<Vec<_>>().join(",")
     }

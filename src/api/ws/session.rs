@@ -5,6 +5,7 @@
 mod clock;
 mod delivery;
 mod join;
+mod names;
 mod requests;
 mod subscriptions;
 
@@ -78,7 +79,6 @@ pub struct Session<S> {
     /// Told when topics may have come that a pattern means.
     names: Option<Arc<Ear>>,
     heard: Instant,
-    control_frames: u32,
     clock: Clock,
     draining: Option<Instant>,
     /// Messages wait for room among what is to be written.
@@ -119,7 +119,6 @@ where
             told: None,
             names: None,
             heard: now,
-            control_frames: 0,
             clock: Clock::default(),
             draining: None,
             has_more: false,
@@ -226,15 +225,17 @@ where
 
     fn received(&mut self, message: Message) -> Result<(), End> {
         if let Some(unfinished) = &self.unfinished {
-            unfinished.finish();
+            match &message {
+                Message::Text(_) | Message::Binary(_) => unfinished.finish(),
+                control => unfinished.pass(control.len()),
+            }
         }
         self.beat();
         match message {
             Message::Text(text) => self.request(text),
             Message::Binary(_) => Err(End::Close(Close::NoObject)),
             Message::Ping(_) | Message::Pong(_) => {
-                self.control_frames += 1;
-                if self.control_frames > limits::SOCKET_CONTROL_FRAMES_MAX {
+                if self.clock.is_flood(self.heard) {
                     return Err(End::Close(Close::Flood));
                 }
                 if message.is_ping() {
@@ -271,6 +272,7 @@ fn end_of(error: &Error) -> End {
         Error::Capacity(CapacityError::MessageTooLong { .. }) => Close::TooBig,
         Error::Utf8(_) => Close::NotUtf8,
         Error::Io(error) if error.kind() == std::io::ErrorKind::OutOfMemory => Close::Overloaded,
+        Error::Io(error) if error.kind() == std::io::ErrorKind::FileTooLarge => Close::TooBig,
         Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => return End::Gone,
         Error::Protocol(_) => Close::Protocol,
         _ => return End::Gone,

@@ -110,6 +110,12 @@ impl TailWish {
         name: &Name,
     ) -> Result<Opened, Problem> {
         let before = self.logs.as_ref().and_then(|logs| logs.of(name));
+        // Positions without their history, in what only a pattern means: they may be of another
+        // topic of this name.
+        let is_unknown = self.logs.is_some()
+            && before.is_none()
+            && !self.names.contains(name)
+            && self.from.names(name.as_str());
         let mut is_fresh = false;
         for _ in 0..TRIES {
             let stream = state.streams.topic(tenant, name).await;
@@ -117,6 +123,7 @@ impl TailWish {
             let topic = stream.topic();
             let refused = before.and_then(|before| before.check(LogToken::of(&topic)).err());
             let reason = refused.map(|problem| problem.code);
+            let reason = reason.or(is_unknown.then_some(ErrorCode::TopicRecreated));
             if reason.is_some() && !is_fresh {
                 // What this node has in memory may be what the client has seen go.
                 state.catalog.forget(tenant, name);
@@ -206,6 +213,12 @@ pub(in crate::api) fn failed(name: &Name, partition: u32, error: PageError) -> P
             Problem::new(ErrorCode::Internal, "stored messages cannot be read")
         }
     }
+}
+
+/// The histories of all that a reader reads, as a subscription is told them.
+pub(super) fn log(reader: &Reader, wish: &TailWish) -> String {
+    let named = !wish.patterns.is_empty() || wish.names.len() != 1;
+    Logs::write(reader.topics().map(|stream| stream.topic()), named)
 }
 
 /// The topics that a reader reads with where it goes on in each, as `{"topic":{"0":42}}`.

@@ -28,11 +28,13 @@ struct Producer {
     chain: Arc<Chain>,
     /// How many breaks of the chain were told: behind one that was not, nothing is appended.
     breaks: u64,
+    /// One failed and is to come again before all others.
+    is_owed: bool,
 }
 
 impl Producer {
     fn new(next: i64) -> Self {
-        Self { next, chain: Chain::new(), breaks: 0 }
+        Self { next, chain: Chain::new(), breaks: 0, is_owed: false }
     }
 }
 
@@ -70,6 +72,7 @@ impl Turns {
             let detail = format!("sequence {} of this producer comes first", known.next);
             return Err(Problem::new(ErrorCode::OutOfTurn, detail).fact("next", known.next));
         }
+        known.is_owed &= sequence < known.next;
         known.next = known.next.max(sequence + 1);
         let (chain, breaks) = (Arc::clone(&known.chain), known.breaks);
         Ok(Turn { producer: id, sequence, chain, breaks })
@@ -98,5 +101,11 @@ impl Turns {
         let known = known.or_insert_with(|| Producer::new(sequence));
         known.next = known.next.min(sequence);
         known.breaks = known.chain.breaks();
+        known.is_owed = true;
+    }
+
+    /// Whether a producer has to send one again: its turn may not be forgotten.
+    pub(super) fn is_owed(&self) -> bool {
+        self.0.values().any(|producer| producer.is_owed)
     }
 }

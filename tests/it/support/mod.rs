@@ -27,7 +27,7 @@ pub use process::Process;
 pub use proxy::FaultProxy;
 pub use raw_socket::RawSocket;
 pub use server::OwnServer;
-pub use socket::Socket;
+pub use socket::{PROTOCOL, Socket};
 
 /// No condition is waited for longer, unless a test says so.
 pub const PATIENCE: Duration = Duration::from_secs(30);

@@ -150,6 +150,26 @@ impl Socket {
         all
     }
 
+    /// The oldest frame of this `op` that came already.
+    pub fn waiting(&mut self, op: &str) -> Option<Value> {
+        let at = self.inbox.iter().position(|frame| frame["op"] == op)?;
+        self.inbox.remove(at)
+    }
+
+    /// Drops what came of a subscription and nobody asked for.
+    pub fn forget(&mut self, sub: &str) {
+        self.inbox.retain(|frame| frame["sub"] != sub);
+    }
+
+    /// Checks that no frame of this `op` came, nor comes for a while.
+    pub async fn has_no_more(&mut self, op: &str, time: Duration) {
+        let until = tokio::time::Instant::now() + time;
+        while let Ok(Some(frame)) = tokio::time::timeout_at(until, self.read()).await {
+            self.inbox.push_back(frame);
+        }
+        assert_eq!(self.waiting(op), None);
+    }
+
     /// Checks that nothing comes for a while.
     pub async fn is_quiet_for(&mut self, time: Duration) {
         assert!(self.inbox.is_empty(), "{:?}", self.inbox);

@@ -67,6 +67,8 @@ pub(super) struct Clock {
     pinged: Instant,
     pings: u32,
     beaten: Option<Instant>,
+    /// Pings and pongs that the client sent since then.
+    control_frames: (Instant, u32),
     positions: Option<Instant>,
     _open: Open,
 }
@@ -75,7 +77,15 @@ impl Default for Clock {
     fn default() -> Self {
         OPEN.fetch_add(1, Ordering::Relaxed);
         let pinged = Instant::now();
-        Self { alarm: None, pinged, pings: 0, beaten: None, positions: None, _open: Open }
+        Self {
+            alarm: None,
+            pinged,
+            pings: 0,
+            beaten: None,
+            control_frames: (pinged, 0),
+            positions: None,
+            _open: Open,
+        }
     }
 }
 
@@ -83,6 +93,16 @@ impl Clock {
     /// The client was heard.
     pub(super) fn heard(&mut self) {
         self.pings = 0;
+    }
+
+    /// A ping or a pong came; whether these are too many.
+    pub(super) fn is_flood(&mut self, now: Instant) -> bool {
+        let (since, count) = &mut self.control_frames;
+        if now - *since >= limits::PING_INTERVAL {
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        *count > limits::SOCKET_CONTROL_FRAMES_MAX
     }
 
     /// Whether heartbeats are to be passed on again.
@@ -169,7 +189,6 @@ where
         }
         self.clock.pings += 1;
         self.clock.pinged = now;
-        self.control_frames = 0;
         self.out.push(Message::Ping(Default::default()));
         self.has_more = true;
         Ok(together(now + interval))
@@ -184,5 +203,27 @@ where
         let after_ms = rand::rng().random_range(0..spread) as u64;
         self.out.push_json(answers::draining(after_ms));
         self.has_more = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pings_now_and_then_are_no_flood() {
+        let mut clock = Clock::default();
+        let mut now = Instant::now();
+        // A client that asks every 20 s whether the node lives, for a day.
+        for _ in 0..24 * 180 {
+            now += Duration::from_secs(20);
+            assert!(!clock.is_flood(now));
+        }
+        now += limits::PING_INTERVAL;
+        let most = limits::SOCKET_CONTROL_FRAMES_MAX;
+        assert!((0..most).all(|_| !clock.is_flood(now)));
+        assert!(clock.is_flood(now));
+        now += limits::PING_INTERVAL;
+        assert!(!clock.is_flood(now));
     }
 }

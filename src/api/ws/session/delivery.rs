@@ -1,7 +1,6 @@
 //! What subscriptions without a group are sent, while little waits to be written.
 
 use std::{
-    collections::BTreeMap,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -60,6 +59,8 @@ where
         };
         loop {
             if !self.out.has_room() {
+                // A page that has come is not under way any more: it would be passed over.
+                tail.is_hot = true;
                 self.has_more = true;
                 return false;
             }
@@ -118,12 +119,8 @@ where
             if sum == std::mem::replace(&mut tail.told, sum) {
                 continue;
             }
-            let positions: BTreeMap<_, _> = tail::positions(&tail.reader);
-            let mut frame = answers::begin("position", &one.name);
-            frame.extend_from_slice(b",\"positions\":");
-            answers::put(&mut frame, &positions);
-            frame.push(b'}');
-            self.out.push_json(frame);
+            let positions = tail::positions(&tail.reader);
+            self.out.push_json(answers::position(&one.name, &positions, None));
             self.has_more = true;
         }
     }

@@ -12,16 +12,16 @@ use super::{
         close::Close,
         credit::Credit,
         member::{Command, SharedCredit, Told},
-        place::Logs,
         settle::ended,
         tail::{self, Opened, TailWish},
     },
     End, Session,
     join::Joined,
+    names::Names,
 };
 use crate::{
     api::error::{ErrorCode, Problem},
-    deliver::stream::{Ear, Reader},
+    deliver::stream::Reader,
     model::{GroupId, limits},
 };
 
@@ -48,6 +48,7 @@ pub(super) struct Tail {
     pub(super) reader: Reader,
     pub(super) credit: Credit,
     pub(super) wish: Arc<TailWish>,
+    pub(super) names: Names,
     pub(super) is_filtered: bool,
     /// Something may be there for it.
     pub(super) is_hot: bool,
@@ -108,7 +109,7 @@ where
     pub(super) fn heard_of(&mut self, key: u64) {
         let number = (key >> 32) as u32;
         if number == u32::MAX {
-            return self.look_for_names();
+            return self.names_changed();
         }
         let Some(at) = self.at(number) else { return };
         if let Kind::Tail(tail) = &mut self.subscriptions[at].kind {
@@ -117,39 +118,11 @@ where
         }
     }
 
-    /// Looks for topics that came and that a pattern means.
-    fn look_for_names(&mut self) {
-        if let Some(ear) = &self.names {
-            ear.listen();
-        }
-        for one in &self.subscriptions {
-            let Kind::Tail(tail) = &one.kind else { continue };
-            if tail.wish.patterns.is_empty() {
-                continue;
-            }
-            let known = tail.reader.topics().map(|stream| stream.name().clone()).collect();
-            let (wish, state) = (Arc::clone(&tail.wish), self.state.clone());
-            let (number, tenant) = (one.number, self.principal.tenant);
-            self.work.push(Box::pin(async move {
-                let opened = wish.open_more(&state, tenant, known).await;
-                Done::More { number, opened }
-            }));
-        }
-    }
-
     pub(super) fn done(&mut self, done: Done) {
         match done {
             Done::Tail { number, id, wish, opened } => self.opened(number, &id, wish, opened),
             Done::Member { number, id, joined } => self.joined(number, &id, joined),
-            Done::More { number, opened } => {
-                let Some(at) = self.at(number) else { return };
-                let Kind::Tail(tail) = &mut self.subscriptions[at].kind else { return };
-                // What could not be looked up is looked up at the next change.
-                for opened in opened.unwrap_or_default() {
-                    tail.reader.add(opened.stream, &opened.places, true);
-                    tail.is_hot = true;
-                }
-            }
+            Done::More { number, opened } => self.came(number, opened),
         }
     }
 
@@ -163,7 +136,7 @@ where
         let Some(at) = self.at(number) else { return };
         let Kind::Opening { credit, left } = &mut self.subscriptions[at].kind else { return };
         let (credit, left) = (*credit, left.take());
-        let opened = match opened {
+        let opened = match opened.and_then(|opened| self.within_bounds(opened)) {
             Ok(opened) => opened,
             Err(problem) => {
                 let sub = self.subscriptions.remove(at).name;
@@ -177,17 +150,15 @@ where
         let (streams, mailbox) = (self.state.streams.clone(), Arc::clone(&self.mailbox));
         let is_filtered = wish.filter.is_some();
         let mut reader = Reader::new(streams, mailbox, number, wish.filter.clone());
-        let topics: Vec<_> = opened.iter().map(|opened| opened.stream.topic()).collect();
-        let log = Logs::write(topics.iter().map(|topic| &**topic));
         let reason = opened.iter().find_map(|opened| opened.reason);
         for Opened { stream, places, .. } in opened {
             reader.add(stream, &places, true);
         }
-        if !wish.patterns.is_empty() && self.names.is_none() {
-            let ear = Ear::new(&self.mailbox, u64::MAX);
-            self.state.streams.watch_names(&ear);
-            self.names = Some(ear);
-        }
+        let log = tail::log(&reader, &wish);
+        let names = match wish.patterns.is_empty() {
+            true => Names::Fixed,
+            false => self.watch_names(),
+        };
         if is_filtered {
             self.clock.tell_positions();
         }
@@ -206,12 +177,15 @@ where
         }
         frame.push(b'}');
         self.out.push_json(frame);
-        let tail = Tail { reader, credit, wish, is_filtered, is_hot: true, told: -1 };
+        let tail = Tail { reader, credit, wish, names, is_filtered, is_hot: true, told: -1 };
         self.subscriptions[at].kind = Kind::Tail(Box::new(tail));
         if let Some(left) = left {
             let sub = self.subscriptions.remove(at).name;
             self.out.push_json(answers::ok(&left, &sub));
+            return;
         }
+        // What came since its names were listed was told to nobody.
+        self.look_for_names(at);
     }
 
     /// A member's task says something.
