@@ -36,7 +36,9 @@ begin
     where a.member_id is distinct from a.target_id and a.revoke_deadline is null;
   return query select g.group_id, null::bigint from groups g
     where g.catalog_seen < newest and g.deleted_at is null;
-  return query select null::bigint,
-    greatest(0, extract(epoch from least(first_silent, first_deadline) - at) * 1000)::bigint;
+  first_silent := least(first_silent, first_deadline);
+  -- greatest passes over what is null: where nobody knows of any it would say 0, at once.
+  return query select null::bigint, case when first_silent is not null
+    then greatest(0, extract(epoch from first_silent - at) * 1000)::bigint end;
 end
 $$;

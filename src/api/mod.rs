@@ -2,6 +2,7 @@
 
 pub mod accept;
 pub mod address;
+pub mod asyncapi;
 pub mod error;
 pub mod extract;
 pub mod http;

@@ -11,9 +11,10 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::error::{ErrorCode, PROBLEM_JSON, ProblemBody};
 
-const TAGS: [(&str, &str); 5] = [
+const TAGS: [(&str, &str); 6] = [
     ("topics", "Ordered, replayable logs of messages, split into partitions."),
     ("groups", "Members that share the reading of topics and remember how far they are."),
+    ("streams", "Messages pushed as they come: sockets and Server-Sent Events."),
     ("nodes", "The processes that serve one database."),
     ("limits", "What a client may ask for."),
     ("ops", "For load balancers and monitoring."),

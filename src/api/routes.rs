@@ -6,7 +6,7 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    AppState,
+    AppState, asyncapi,
     http::{
         docs,
         groups::{admin, members, offsets, poll, seek},
@@ -49,7 +49,7 @@ fn table() -> OpenApiRouter<AppState> {
 pub fn router(state: AppState) -> (Router, OpenApi) {
     let (routes, mut openapi) = table().split_for_parts();
     openapi::complete(&mut openapi);
-    let explored = docs::router(openapi::written(&openapi));
+    let explored = docs::router(openapi::written(&openapi), asyncapi::document());
     (routes.merge(explored).with_state(state), openapi)
 }
 

@@ -3,10 +3,7 @@
 
 use tracing::{debug, info};
 
-use crate::{
-    model::topic::RetentionClass,
-    store::{Session, StoreError, buckets, error::Refusal},
-};
+use crate::store::{Session, StoreError, buckets, error::Refusal};
 
 /// How many buckets of a class stand ready.
 const AHEAD: i64 = 2;
@@ -18,8 +15,7 @@ pub async fn prepare(session: &mut Session) -> Result<(), StoreError> {
 
 /// Makes what is missing, opens what is due, closes and seals what it follows.
 pub(super) async fn roll(session: &mut Session) -> Result<(), StoreError> {
-    for class in RetentionClass::ALL {
-        let class = class.number();
+    for class in buckets::due(session, AHEAD).await? {
         make_ahead(session, class).await?;
         if buckets::roll(session, class).await? {
             info!(class, "a bucket was opened");

@@ -53,6 +53,20 @@ async fn storage_clause(conn: &mut PgConnection) -> Result<&'static str, StoreEr
     Ok(if lz4 { "set compression lz4" } else { "set storage external" })
 }
 
+/// Classes in which a bucket is to be made or opened; most of the time there is none.
+pub async fn due(conn: &mut PgConnection, ahead: i64) -> Result<Vec<i16>, StoreError> {
+    let due = sqlx::query_scalar(
+        "select c.retention_class from postrider.retention_classes c
+         where (select count(*) from postrider.buckets b
+             where b.retention_class = c.retention_class and b.state = 'ahead') < $1
+           or exists (select from postrider.buckets b
+             where b.retention_class = c.retention_class and b.state = 'ahead'
+               and b.opens_at <= clock_timestamp())
+         order by c.retention_class",
+    );
+    Ok(due.bind(ahead).fetch_all(conn).await?)
+}
+
 /// Makes the next bucket of a class, if fewer than `ahead` stand ready: its row, its table and
 /// its functions, committed together. It begins where the newest one ends.
 pub async fn make_next_committed(

@@ -16,6 +16,7 @@ mod nodes;
 mod postgres;
 mod retention;
 mod sockets;
+mod sockets_groups;
 mod sql_door;
 mod store;
 mod support;

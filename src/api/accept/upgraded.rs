@@ -10,12 +10,13 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 use hyper::upgrade::Upgraded;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
+use tokio_util::io::poll_read_buf;
 
 use super::{progress::Watched, socket::Socket};
 use crate::model::limits;
@@ -27,6 +28,9 @@ const UNFINISHED_FREE: usize = 64 * 1024;
 const UNFINISHED_MAX: usize = limits::BODY_BYTES_MAX + 1024 * 1024;
 /// Bytes of a control frame beside its payload: its head and its mask.
 const CONTROL_HEAD: usize = 6;
+
+/// Bytes that are read at once of a client that sends much.
+const AHEAD_BYTES: usize = 32 * 1024;
 
 /// The bytes of unfinished messages on all sockets, beyond what each may have.
 #[derive(Clone, Debug, Default)]
@@ -98,6 +102,8 @@ impl Drop for Unfinished {
 #[derive(Debug)]
 pub struct Raw {
     stream: TcpStream,
+    /// What came at once beyond a small buffer: a frame of 16 KiB would else be read in pieces.
+    ahead: BytesMut,
     unfinished: Arc<Unfinished>,
     _watched: Watched,
 }
@@ -108,7 +114,8 @@ impl Raw {
     pub fn take(upgraded: Upgraded, node: &UnfinishedBytes) -> Option<(Self, Bytes)> {
         let parts = upgraded.downcast::<Socket>().ok()?;
         let (stream, watched) = parts.io.into_parts();
-        let raw = Self { stream, unfinished: Unfinished::of(node), _watched: watched };
+        let ahead = BytesMut::new();
+        let raw = Self { stream, ahead, unfinished: Unfinished::of(node), _watched: watched };
         Some((raw, parts.read_buf))
     }
 
@@ -124,9 +131,34 @@ impl AsyncRead for Raw {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        Poll::Ready(self.unfinished.add(buf.filled().len() - before))
+        let this = &mut *self;
+        if this.ahead.is_empty() {
+            let (before, room) = (buf.filled().len(), buf.remaining());
+            ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+            let taken = buf.filled().len() - before;
+            if taken == room {
+                this.read_ahead(cx);
+            }
+            return Poll::Ready(this.unfinished.add(taken));
+        }
+        let taken = this.ahead.len().min(buf.remaining());
+        buf.put_slice(&this.ahead[..taken]);
+        this.ahead.advance(taken);
+        if this.ahead.is_empty() {
+            this.ahead = BytesMut::new();
+        }
+        Poll::Ready(this.unfinished.add(taken))
+    }
+}
+
+impl Raw {
+    /// Takes what waits behind a buffer that was filled. An end or an error is found again.
+    fn read_ahead(&mut self, cx: &mut Context<'_>) {
+        self.ahead.reserve(AHEAD_BYTES);
+        let read = poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.ahead);
+        if !matches!(read, Poll::Ready(Ok(1..))) {
+            self.ahead = BytesMut::new();
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! `/openapi.json` and the explorer at `/docs`, which loads nothing from elsewhere.
+//! `/openapi.json`, `/asyncapi.json`, and the explorer at `/docs`, which loads nothing from elsewhere.
 
 use std::sync::Arc;
 
@@ -20,9 +20,10 @@ const CONTENT_SECURITY: HeaderValue = HeaderValue::from_static(
      frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
 );
 
-/// Serves `document`, the OpenAPI document as JSON, and the explorer of it.
-pub fn router<S: Clone + Send + Sync + 'static>(document: String) -> Router<S> {
-    let document = Bytes::from(document);
+/// Serves `document`, the OpenAPI document as JSON, and the explorer of it; and `of_socket`, the
+/// AsyncAPI document.
+pub fn router<S: Clone + Send + Sync + 'static>(document: String, of_socket: String) -> Router<S> {
+    let (document, of_socket) = (Bytes::from(document), Bytes::from(of_socket));
     // Under any host name but localhost the explorer otherwise asks a public validator.
     let config = Config::new(["/openapi.json"])
         .try_it_out_enabled(true)
@@ -32,6 +33,7 @@ pub fn router<S: Clone + Send + Sync + 'static>(document: String) -> Router<S> {
     let (start, rest) = (Arc::clone(&config), config);
     Router::new()
         .route("/openapi.json", get(async move || json(document)))
+        .route("/asyncapi.json", get(async move || json(of_socket)))
         .route("/docs", get(async || Redirect::permanent("/docs/")))
         .route("/docs/", get(async move || explorer("", start)))
         .route("/docs/{*file}", get(async move |Path(file): Path<String>| explorer(&file, rest)))

@@ -12,7 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 pub(in crate::api::http) use request::{Asked, depends_on_topic, publish};
-pub use schema::{NewMessage, PublishAnswer, PublishSchema};
+pub use schema::{NewMessage, ProducerSchema, PublishAnswer, PublishResult, PublishSchema};
 
 use super::{
     ndjson,

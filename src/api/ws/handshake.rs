@@ -26,8 +26,9 @@ use crate::{
     model::limits,
 };
 
-/// Bytes of a socket's read buffer, which every idle socket has.
-const READ_BUFFER: usize = 4 * 1024;
+/// Bytes of a socket's read buffer, which every idle socket has. One that is sent more at once
+/// has a larger one as long as that goes on ([`Raw`]).
+const READ_BUFFER: usize = 2 * 1024;
 /// Bytes of frames that are gathered for one write.
 const WRITE_BUFFER: usize = 32 * 1024;
 /// Bytes that may wait in the library: one frame of the largest message, all of it escaped. The
@@ -75,11 +76,13 @@ where
     let accept = derive_accept_key(key.as_bytes());
     let on_upgrade = request.extensions_mut().remove::<OnUpgrade>();
     let on_upgrade = on_upgrade.ok_or_else(|| malformed("this connection cannot be upgraded"))?;
+    let tasks = lifecycle.clone();
     lifecycle.spawn(async move {
         // A client that is gone by now is nobody's loss.
         let Ok(upgraded) = on_upgrade.await else { return };
         let Some((raw, early)) = Raw::take(upgraded, &unfinished) else { return };
-        serve(socket(raw, early).await).await;
+        // A task of its own, so that what was needed to come here is not kept.
+        tasks.spawn(serve(socket(raw, early).await));
     });
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

@@ -16,7 +16,7 @@ use tokio::{
 use super::{
     answers::{self, Id},
     credit::Credit,
-    settle::settle,
+    settle::{refuse, settle},
 };
 use crate::{
     api::{
@@ -114,8 +114,8 @@ pub(super) struct Task {
     of: Membership,
     ends: Ends,
     cursor: Cursor,
-    /// What it has, once it was told.
-    known: Option<Vec<Known>>,
+    /// What it was last told that it has.
+    known: Vec<Known>,
     revoking: Vec<Known>,
     /// The next message is over the credit.
     is_full: bool,
@@ -128,54 +128,100 @@ struct GivenUp<'a> {
     epoch: i64,
 }
 
-/// The socket is gone, or the subscription has ended.
-struct Over;
+/// Why a member's task ends.
+enum Over {
+    /// The socket is gone.
+    Gone,
+    /// The subscription has ended, which its socket is to be told.
+    Told(Told),
+}
+
+/// What a client asked, under way.
+struct Settling {
+    work: BoxFuture<'static, Told>,
+    gives_up: bool,
+}
 
 impl Task {
     pub(super) fn new(of: Membership, ends: Ends, cursor: Cursor) -> Self {
-        Self { of, ends, cursor, known: None, revoking: Vec::new(), is_full: false }
+        Self { of, ends, cursor, known: Vec::new(), revoking: Vec::new(), is_full: false }
     }
 
-    /// Polls until the socket or the membership ends.
-    pub(super) async fn run(mut self, lifecycle: Lifecycle) {
-        let mut settling: Option<BoxFuture<'static, Told>> = None;
+    /// Polls until the socket or the membership ends. `assignments` is what it joined with.
+    pub(super) async fn run(mut self, assignments: Vec<AssignmentOut>, lifecycle: Lifecycle) {
+        let mut settling = None;
+        let over = match self.tell_first(&assignments).await {
+            Ok(()) => self.live(&lifecycle, &mut settling).await,
+            Err(over) => over,
+        };
+        let Over::Told(last) = over else { return };
+        // Everything that was asked is answered, and nothing more can be.
+        self.ends.commands.close();
+        if let Some(Settling { work, .. }) = settling.take() {
+            let _ = self.tell(work.await).await;
+        }
+        let is_left = matches!(last, Told::Left(_));
+        if is_left {
+            let _ = self.tell(last).await;
+            return self.refuse_rest().await;
+        }
+        self.refuse_rest().await;
+        let _ = self.tell(last).await;
+    }
+
+    async fn refuse_rest(&mut self) {
+        while let Ok(command) = self.ends.commands.try_recv() {
+            let _ = self.tell(refuse(&self.of, &command)).await;
+        }
+    }
+
+    async fn live(&mut self, lifecycle: &Lifecycle, settling: &mut Option<Settling>) -> Over {
         loop {
             let messages = self.room();
-            let polled = {
-                let mut polling = Box::pin(poll(self.of.clone(), self.cursor.clone(), messages));
-                let is_draining = lifecycle.is_draining();
-                loop {
-                    tokio::select! {
-                        biased;
-                        told = async { settling.as_mut().expect("there is one").await },
-                            if settling.is_some() =>
-                        {
-                            settling = None;
-                            let is_over = matches!(told, Told::Left(_));
-                            if self.tell(told).await.is_err() || is_over {
-                                return;
-                            }
+            let mut polling = Box::pin(poll(self.of.clone(), self.cursor.clone(), messages));
+            let is_draining = lifecycle.is_draining();
+            let polled = loop {
+                tokio::select! {
+                    biased;
+                    told = async { (&mut settling.as_mut().expect("there is one").work).await },
+                        if settling.is_some() =>
+                    {
+                        *settling = None;
+                        if matches!(told, Told::Left(_)) {
+                            return Over::Told(told);
                         }
-                        command = self.ends.commands.recv(), if settling.is_none() => {
-                            let Some(command) = command else { return };
-                            settling = Some(settle(self.of.clone(), self.cursor.clone(), command));
+                        if let Err(over) = self.tell(told).await {
+                            return over;
                         }
-                        polled = &mut polling, if !is_draining => break Some(polled),
-                        () = self.ends.credit.added.notified(), if messages == 0 => {
-                            self.is_full = false;
-                            break None;
-                        }
-                        () = lifecycle.draining(), if !is_draining => break None,
                     }
+                    command = self.ends.commands.recv(), if settling.is_none() => {
+                        let Some(command) = command else { return Over::Gone };
+                        let gives_up = matches!(command, Command::Release { .. });
+                        let work = settle(self.of.clone(), self.cursor.clone(), command);
+                        *settling = Some(Settling { work, gives_up });
+                    }
+                    polled = &mut polling, if !is_draining => break Some(polled),
+                    () = self.ends.credit.added.notified(), if messages == 0 => {
+                        self.is_full = false;
+                        break None;
+                    }
+                    () = lifecycle.draining(), if !is_draining => break None,
                 }
             };
+            drop(polling);
             let Some(polled) = polled else { continue };
+            // The answer to a release comes before what it brings about.
+            if let Some(Settling { work, .. }) = settling.take_if(|settling| settling.gives_up)
+                && let Err(over) = self.tell(work.await).await
+            {
+                return over;
+            }
             let done = match polled {
                 Ok(polled) => self.deliver(polled).await,
                 Err(error) => self.failed(error).await,
             };
-            if done.is_err() {
-                return;
+            if let Err(over) = done {
+                return over;
             }
         }
     }
@@ -190,20 +236,18 @@ impl Task {
     }
 
     async fn tell(&self, told: Told) -> Result<(), Over> {
-        self.ends.told.send((self.ends.number, told)).await.map_err(|_| Over)
+        self.ends.told.send((self.ends.number, told)).await.map_err(|_| Over::Gone)
     }
 
     async fn failed(&self, error: GroupError) -> Result<(), Over> {
-        let told = match error {
+        Err(Over::Told(match error {
             GroupError::Store(_) | GroupError::Unfinished | GroupError::Read(_) => {
                 sleep(RETRY_PAUSE).await;
                 return Ok(());
             }
             GroupError::Stale { .. } => Told::Superseded,
             error => Told::Ended(Box::new(poll_problem(error, &self.of.name))),
-        };
-        let _ = self.tell(told).await;
-        Err(Over)
+        }))
     }
 
     /// Sends what a poll brought, as far as there is credit; the cursor stays behind the last
@@ -216,7 +260,7 @@ impl Task {
                 true => delivery.from,
                 false => match self.send(delivery).await? {
                     Ok(until) => until,
-                    Err(corrupt) => return self.corrupt(&corrupt).await,
+                    Err(corrupt) => return Err(self.corrupt(&corrupt)),
                 },
             };
             // What is over the credit is read again once there is more.
@@ -231,11 +275,10 @@ impl Task {
         Ok(())
     }
 
-    async fn corrupt(&self, corrupt: &Corrupt) -> Result<(), Over> {
+    fn corrupt(&self, corrupt: &Corrupt) -> Over {
         tracing::error!(group = &*self.of.name, %corrupt, "stored messages cannot be read");
         let problem = Problem::new(ErrorCode::Internal, "stored messages cannot be read");
-        self.tell(Told::Ended(Box::new(problem))).await?;
-        Err(Over)
+        Over::Told(Told::Ended(Box::new(problem)))
     }
 
     async fn send(&self, delivery: &Delivery) -> Result<Result<i64, Corrupt>, Over> {
@@ -272,6 +315,13 @@ impl Task {
         Ok(Ok(delivery.from + first as i64))
     }
 
+    /// Tells what the member has as it joins, also where that is nothing.
+    async fn tell_first(&mut self, all: &[AssignmentOut]) -> Result<(), Over> {
+        let known = all.iter().map(|one| (Arc::from(&*one.topic), one.partition, one.epoch));
+        self.known = known.collect();
+        self.tell(Told::Frame(self.assigned(all))).await
+    }
+
     /// Tells what the member has, if that is not what it was last told.
     async fn tell_assignments(&mut self, polled: &Polled) -> Result<(), Over> {
         let now: Vec<Known> = polled
@@ -279,23 +329,26 @@ impl Task {
             .iter()
             .map(|one| (Arc::clone(&one.topic), one.index, one.epoch))
             .collect();
-        let known = self.known.as_deref().unwrap_or_default();
-        let gone: Vec<&Known> = known.iter().filter(|one| !now.contains(one)).collect();
+        let gone: Vec<&Known> = self.known.iter().filter(|one| !now.contains(one)).collect();
         if !gone.is_empty() {
             let frame = self.given_up("revoked", &gone);
             self.tell(Told::Frame(frame)).await?;
         }
         let has_gap = polled.assignments.iter().any(|one| one.gap > 0);
-        if self.known.as_ref() != Some(&now) || has_gap {
+        if self.known != now || has_gap {
             let all: Vec<AssignmentOut> = polled.assignments.iter().map(assignment).collect();
-            let mut frame = answers::begin("assigned", &self.of.sub);
-            frame.extend_from_slice(b",\"assignments\":");
-            answers::put(&mut frame, &all);
-            frame.push(b'}');
-            self.tell(Told::Frame(frame)).await?;
+            self.tell(Told::Frame(self.assigned(&all))).await?;
         }
-        self.known = Some(now);
+        self.known = now;
         self.tell_revokes(polled).await
+    }
+
+    fn assigned(&self, all: &[AssignmentOut]) -> Vec<u8> {
+        let mut frame = answers::begin("assigned", &self.of.sub);
+        frame.extend_from_slice(b",\"assignments\":");
+        answers::put(&mut frame, &all);
+        frame.push(b'}');
+        frame
     }
 
     async fn tell_revokes(&mut self, polled: &Polled) -> Result<(), Over> {

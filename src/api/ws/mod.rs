@@ -10,6 +10,7 @@ mod lanes;
 mod member;
 mod outbox;
 pub(in crate::api) mod place;
+pub(in crate::api) mod schema;
 mod session;
 mod settle;
 pub(in crate::api) mod tail;
@@ -59,9 +60,10 @@ pub async fn open_socket(
         let unfinished = std::sync::Arc::clone(socket.get_ref().unfinished());
         let request_id = request_id.as_str().to_owned();
         let session = Session::new(socket, state, principal, &request_id, Some(unfinished));
-        Box::pin(async move {
+        let session = Box::new(session);
+        async move {
             session.run().await;
             drop(place);
-        })
+        }
     })
 }

@@ -21,6 +21,8 @@ pub(super) struct Outbox {
     is_written: bool,
     /// Since when the client has taken nothing.
     stalled: Option<Instant>,
+    /// It took something again after that.
+    is_taking: bool,
 }
 
 impl Outbox {
@@ -57,13 +59,21 @@ impl Outbox {
         self.stalled
     }
 
+    /// Whether the client has taken something since the last call after it was full:
+    /// only one that reads makes room in a connection that was full.
+    pub(super) fn is_taking(&mut self) -> bool {
+        std::mem::take(&mut self.is_taking)
+    }
+
     /// Writes what waits. Pending: some of it still does.
     pub(super) fn poll_send<S: Sink<Message> + Unpin>(
         &mut self,
         socket: &mut S,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), S::Error>> {
+        let (was_stalled, before) = (self.stalled.is_some(), self.frames.len());
         let polled = self.poll_all(socket, cx);
+        self.is_taking |= was_stalled && (polled.is_ready() || self.frames.len() < before);
         self.stalled = match &polled {
             Poll::Pending => self.stalled.or_else(|| Some(Instant::now())),
             Poll::Ready(_) => None,

@@ -124,8 +124,9 @@ where
         }
     }
 
-    /// Serves the client until either side ends it.
-    pub async fn run(mut self) {
+    /// Serves the client until either side ends it. It comes boxed: a future holds what it is given
+    /// more than once.
+    pub async fn run(mut self: Box<Self>) {
         STREAMS.sockets.increment(1.0);
         let lifecycle = self.state.lifecycle.clone();
         let mut draining = std::pin::pin!(lifecycle.draining());
@@ -137,13 +138,13 @@ where
         })
         .await;
         if let End::Close(close) = end {
-            self.close(close).await;
+            Box::pin(self.close(close)).await;
         }
         STREAMS.sockets.decrement(1.0);
     }
 
     /// Tells the client why, if it still listens.
-    async fn close(mut self, close: Close) {
+    async fn close(&mut self, close: Close) {
         self.out.push(Message::Close(Some(close.frame())));
         let (out, socket) = (&mut self.out, &mut self.socket);
         let closing = async {
@@ -183,6 +184,10 @@ where
             Poll::Ready(Err(_)) => return Err(End::Gone),
             Poll::Pending => false,
         };
+        if self.out.is_taking() {
+            // Pings wait behind what it takes, however long that is.
+            self.beat();
+        }
         self.look_at_clock(cx)?;
         let may_read = match reads {
             Reads::Nothing => false,
@@ -230,8 +235,10 @@ where
                 if self.clock.is_flood(self.heard) {
                     return Err(End::Close(Close::Flood));
                 }
-                // The answer to a ping waits in the library until something is written.
-                self.out.needs_flush();
+                if message.is_ping() {
+                    // The answer waits in the library until something is written.
+                    self.out.needs_flush();
+                }
                 Ok(())
             }
             // The library answers it; what comes next is the end.

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     api::{
-        error::Problem,
+        error::{Effect, ErrorCode, Problem},
         http::groups::{
             CommitErrorOut, CommitIn, RevokedIn, change_problem, commit_entries, confirm,
         },
@@ -41,6 +41,22 @@ pub(super) fn settle(of: Membership, cursor: Cursor, command: Command) -> BoxFut
     })
 }
 
+/// What is answered to whom asks a subscription that has ended.
+pub(super) fn ended(sub: &str) -> Problem {
+    let detail = format!("the subscription `{sub}` has ended");
+    Problem::new(ErrorCode::UnknownMember, detail)
+}
+
+/// Answers what was asked of a member that is none any more.
+pub(super) fn refuse(of: &Membership, command: &Command) -> Told {
+    match command {
+        Command::Leave { id } => Told::Left(answers::ok(id, &of.sub)),
+        Command::Commit { id, .. } | Command::Release { id, .. } => {
+            Told::Answer(answers::error(id, None, &ended(&of.sub), &of.request_id))
+        }
+    }
+}
+
 impl Membership {
     /// Commits, and says what was not. Where nothing was, it is an error.
     async fn commit(
@@ -66,25 +82,26 @@ impl Membership {
         assignments: Vec<RevokedIn>,
         offsets: Vec<CommitIn>,
     ) -> Result<Vec<CommitErrorOut>, Problem> {
-        let group = (self.group, &*self.name);
+        let (group, count) = ((self.group, &*self.name), offsets.len());
         let vouches = |partition, epoch, offset| {
             cursor.place(partition, epoch).is_some_and(|place| offset <= place.position)
         };
         let errors = commit_entries(&self.state, self.principal, group, offsets, vouches).await?;
         let member = (&*self.member, self.generation);
-        confirm(&self.state, self.principal, group, member, &assignments).await?;
-        Ok(errors)
+        let given = confirm(&self.state, self.principal, group, member, &assignments).await;
+        match given {
+            // Offsets stand by now, though nothing was given up. To release again is harmless.
+            Err(problem) if errors.len() < count && problem.code.effect() == Effect::None => {
+                Err(Problem { code: ErrorCode::OutcomeUnknown, ..problem }.repeatable(true))
+            }
+            given => given.map(|()| errors),
+        }
     }
 
     /// Leaves the group, unless a later process of the member stands there.
     async fn leave(&self, id: &str) -> Told {
-        let stands = self.state.groups.stands(self.group, &self.member, self.generation).await;
-        let left = match stands {
-            Ok(true) => self.state.groups.leave(self.group, &self.member).await,
-            Ok(false) => Ok(()),
-            Err(error) => Err(error),
-        };
-        match left {
+        let left = self.state.groups.leave(self.group, &self.member, Some(self.generation));
+        match left.await {
             Ok(()) | Err(GroupError::UnknownMember | GroupError::NoGroup) => {
                 Told::Left(answers::ok(id, &self.sub))
             }

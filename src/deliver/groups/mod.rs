@@ -213,13 +213,19 @@ impl Groups {
         Ok(cursor.write(self.key().await?, member))
     }
 
-    /// A member goes. The change goes on though the caller vanish.
-    pub async fn leave(&self, group: GroupId, member: &str) -> Result<(), GroupError> {
+    /// A member goes; with a generation, only while that one stands. The change goes on though
+    /// the caller vanish.
+    pub async fn leave(
+        &self,
+        group: GroupId,
+        member: &str,
+        generation: Option<i64>,
+    ) -> Result<(), GroupError> {
         let (groups, member) = (self.clone(), member.to_owned());
         self.detached(async move {
             let mut session = groups.shared.database.acquire_for_change().await?;
-            let left =
-                store::groups::leave_committed(&mut session, group, &member, &target::target);
+            let who = (&*member, generation);
+            let left = store::groups::leave_committed(&mut session, group, who, &target::target);
             let left = left.await?;
             groups.changed(group);
             if left { Ok(()) } else { Err(GroupError::UnknownMember) }

@@ -136,19 +136,6 @@ impl Groups {
         })
     }
 
-    /// Whether this generation of a member is the one that stands.
-    pub async fn stands(
-        &self,
-        group: GroupId,
-        member: &str,
-        generation: i64,
-    ) -> Result<bool, GroupError> {
-        let watched = self.watched(group);
-        watched.forget();
-        let view = self.view(group, &watched).await?;
-        Ok(member_of(&view, member, Some(generation)).is_ok())
-    }
-
     /// A view that has the member under this generation, if the database has it.
     async fn view_with(
         &self,

@@ -130,44 +130,45 @@ impl Feed {
             let watch = partition.watch();
             let mut left: std::pin::Pin<&mut Notified<'_>> = std::pin::pin!(self.left.notified());
             left.as_mut().enable();
-            let pause = match self.read(shared, &partition, &watch, &mut reading).await {
-                Ok(true) => {
+            let (pause, is_all) = match self.read(shared, &partition, &watch, &mut reading).await {
+                Ok(Found::Nothing) => (Duration::ZERO, true),
+                Ok(found) => {
                     let cost = CONSUMER_COST * self.tell();
-                    (cost * 2).min(PAUSE_MAX).saturating_sub(round.elapsed())
-                }
-                Ok(false) => {
-                    tokio::select! {
-                        () = watch.changed() => {}
-                        () = left => {}
-                        () = shared.lifecycle.draining() => {}
-                    }
-                    continue;
+                    let pause = (cost * 2).min(PAUSE_MAX).saturating_sub(round.elapsed());
+                    (pause, found == Found::All)
                 }
                 Err(error) => {
                     self.failed(shared, &error, &mut reading);
-                    RETRY_PAUSE
+                    (RETRY_PAUSE, false)
                 }
             };
             if pause >= PAUSE_MIN {
                 sleep(pause).await;
             }
+            if is_all {
+                tokio::select! {
+                    () = watch.changed() => {}
+                    () = left => {}
+                    () = shared.lifecycle.draining() => {}
+                }
+            }
         }
     }
 
-    /// Reads what has come. False: nothing.
+    /// Reads what has come.
     async fn read(
         &self,
         shared: &Shared,
         partition: &Arc<Partition>,
         watch: &crate::log::Watch<'_>,
         reading: &mut Reading,
-    ) -> Result<bool, ReadError> {
+    ) -> Result<Found, ReadError> {
         let end = self.ring().end();
         let Some(from) = end else {
             let high = shared.log.resolve(self.id, Position::Latest).await?;
             self.ring().restart(high);
             reading.begun = Instant::now();
-            return Ok(true);
+            return Ok(Found::Some);
         };
         let request = ReadRequest { from, limit: READ_MESSAGES };
         let since = (reading.begun, reading.low);
@@ -175,19 +176,21 @@ impl Feed {
         reading.low = Some(low);
         reading.is_failing = false;
         if page.batches.is_empty() {
-            return Ok(false);
+            return Ok(Found::Nothing);
         }
+        let high = page.watermarks.high;
         match Chunk::new(from, page.batches, shared.encode) {
             Ok(chunk) => self.ring().push(chunk, limits::FEED_BYTES_MAX),
             Err(corrupt) => {
                 // Consumers find the same when they read by themselves, and are told.
                 error!(partition = self.id.0, %corrupt, "stored messages cannot be read");
-                let behind = page.watermarks.high;
-                self.ring().restart(behind);
+                self.ring().restart(high);
             }
         }
         STREAMS.rounds.increment(1);
-        Ok(true)
+        // What came since is signalled to the watch, which was taken before.
+        let is_all = self.ring().end().is_none_or(|end| end >= high);
+        Ok(if is_all { Found::All } else { Found::Some })
     }
 
     fn failed(&self, shared: &Shared, error: &ReadError, reading: &mut Reading) {
@@ -205,6 +208,16 @@ impl Feed {
             _ => {}
         }
     }
+}
+
+/// What one look brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    /// There may be more.
+    Some,
+    /// Everything that was there.
+    All,
 }
 
 /// What a reader remembers.

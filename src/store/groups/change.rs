@@ -66,8 +66,8 @@ pub struct Joined {
 /// What is done to a group beside computing its target anew.
 #[derive(Clone, Copy, Debug)]
 pub enum Change<'c> {
-    /// A member goes.
-    Leave(&'c str),
+    /// A member goes; with a generation, only while that one stands.
+    Leave(&'c str, Option<i64>),
     /// Silent members go, as a node sees it that has seen the database for so long.
     Expire(Duration),
 }
@@ -141,14 +141,15 @@ pub async fn join_committed(
     Ok(Joined { group, outcome, generation, check, lows })
 }
 
-/// A member goes and the target is computed anew. False: there is no such member.
+/// A member goes and the target is computed anew. With a generation it goes only while that one
+/// stands. False: there is no such member.
 pub async fn leave_committed(
     conn: &mut PgConnection,
     group: GroupId,
-    member: &str,
+    (member, generation): (&str, Option<i64>),
     plan: Plan<'_>,
 ) -> Result<bool, StoreError> {
-    change_committed(conn, group, Change::Leave(member), plan).await
+    change_committed(conn, group, Change::Leave(member, generation), plan).await
 }
 
 /// Silent members go, partitions that were not given up in time move, and whatever else is not as
@@ -171,13 +172,15 @@ async fn change_committed(
     let mut tx = conn.begin().await?;
     lock_group(&mut tx, group).await?;
     match change {
-        Change::Leave(member) => {
-            let left: bool = sqlx::query_scalar("select postrider.group_leave($1, $2)")
-                .bind(group.0)
-                .bind(member)
-                .fetch_one(&mut *tx)
-                .await?;
-            if !left {
+        Change::Leave(member, generation) => {
+            let left = sqlx::query_scalar(
+                "select postrider.group_leave($1, $2) where not exists (
+                   select from postrider.group_members
+                   where group_id = $1 and member_id = $2 and generation <> $3)",
+            );
+            let left = left.bind(group.0).bind(member).bind(generation);
+            let left: Option<bool> = left.fetch_optional(&mut *tx).await?;
+            if left != Some(true) {
                 tx.rollback().await?;
                 return Ok(false);
             }

@@ -1,6 +1,7 @@
 //! The way in: accept loop, shell and extractors around handlers of the test's own.
 
 mod accept;
+mod asyncapi;
 mod drain;
 mod errors;
 mod openapi;

@@ -6,6 +6,7 @@ use axum::Router;
 use postrider::{
     api::{
         accept::{AcceptSettings, serve},
+        asyncapi,
         error::ErrorCode,
         http::docs,
         openapi,
@@ -32,14 +33,18 @@ fn operations(document: &Value) -> impl Iterator<Item = (String, &Value)> {
 
 #[test]
 fn the_committed_document_is_fresh() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi/openapi.json");
-    let document = openapi::document();
-    if std::env::var_os(REGENERATE).is_some() {
-        fs::write(&file, document).expect("it can be written");
-        return;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi");
+    for (name, document) in
+        [("openapi.json", openapi::document()), ("asyncapi.json", asyncapi::document())]
+    {
+        let file = folder.join(name);
+        if std::env::var_os(REGENERATE).is_some() {
+            fs::write(&file, document).expect("it can be written");
+            continue;
+        }
+        let committed = fs::read_to_string(&file).unwrap_or_default();
+        assert!(committed == document, "openapi/{name} is stale: run `make generate`");
     }
-    let committed = fs::read_to_string(&file).unwrap_or_default();
-    assert!(committed == document, "openapi/openapi.json is stale: run `make generate`");
 }
 
 #[test]
@@ -61,7 +66,8 @@ fn every_operation_has_a_name_a_tag_and_its_errors() {
         assert!(tags.contains(tag), "{name}: the tag {tag} is not described");
         assert!(operation["summary"].is_string(), "{name} has no summary");
         let responses = operation["responses"].as_object().expect("responses");
-        assert!(responses.keys().any(|status| status.starts_with('2')), "{name}");
+        let succeeds = |status: &String| status.starts_with('2') || status == "101";
+        assert!(responses.keys().any(succeeds), "{name}");
         let mut expected = vec!["400", "408", "414", "431", "500", "503"];
         if operation.get("requestBody").is_some() {
             expected.extend(["413", "415", "422"]);
@@ -97,7 +103,7 @@ async fn the_explorer_loads_nothing_from_elsewhere() {
     let lifecycle = Lifecycle::new();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let base = format!("http://{}", listener.local_addr().expect("bound"));
-    let router: Router = docs::router(openapi::document());
+    let router: Router = docs::router(openapi::document(), asyncapi::document());
     lifecycle.spawn(serve(listener, router, lifecycle.clone(), AcceptSettings::default()));
     let fetch = async |path: &str| {
         let answer = reqwest::get(format!("{base}{path}")).await.expect("an answer");
@@ -107,6 +113,7 @@ async fn the_explorer_loads_nothing_from_elsewhere() {
     };
 
     assert_eq!(fetch("/openapi.json").await.1, openapi::document());
+    assert_eq!(fetch("/asyncapi.json").await.1, asyncapi::document());
     let (policy, page) = fetch("/docs").await;
     let policy = policy.expect("a policy");
     assert!(policy.to_str().expect("ASCII").starts_with("default-src 'self';"), "{policy:?}");

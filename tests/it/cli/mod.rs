@@ -2,6 +2,7 @@
 
 mod doctor;
 mod groups;
+mod nodes;
 mod program;
 mod publish;
 mod server;

@@ -212,7 +212,7 @@ async fn a_lost_connection_publishes_nothing_twice() {
     let (told, ()) = tokio::join!(publishing, faults);
     assert_eq!((told.code, told.err.as_str()), (Some(0), ""));
     assert!(told.text().starts_with("published 40,000 messages ("), "{}", told.text());
-    assert_eq!(values(&server, "t"), lines);
+    assert!(values(&server, "t") == lines, "other lines, or in another order");
     let sent = server.seen(&Method::POST).len();
     assert!(sent > 42, "sent {sent} frames for 40 batches: little was sent again");
 }

@@ -28,16 +28,29 @@ async fn a_stale_entry_fails_nothing_else() {
     stale["epoch"] = json!(member.epoch("orders", 0) - 1);
     let good = member.commit("orders", 1, 3);
     let nowhere = json!({"topic": "nothing", "partition": 0, "offset": 1, "epoch": 1});
-    let answer = member.poll(json!({"max": 0, "commit": [stale, good, nowhere]})).await;
+    // A topic that the group does not read, a partition that there is not, and one that is
+    // another group's under this very epoch.
+    client.put_topic("others", json!({"partitions": 1})).await;
+    fill(&client, "others", 0, 0, 5).await;
+    let theirs = Member::join(&client, "audit", json!({"topics": ["others"]})).await;
+    let foreign = theirs.commit("others", 0, 3);
+    let mut unread = foreign.clone();
+    unread["epoch"] = json!(member.epoch("orders", 0));
+    let mut beyond = member.commit("orders", 1, 1);
+    beyond["partition"] = json!(2);
+    let commit = json!([stale, good, nowhere, unread, foreign, beyond]);
+    let answer = member.poll(json!({"max": 0, "commit": commit})).await;
     let errors = answer["commit_errors"].as_array().expect("a list");
-    assert_eq!(errors.len(), 2, "{answer}");
-    for (error, told) in errors.iter().zip([&stale, &nowhere]) {
+    assert_eq!(errors.len(), 5, "{answer}");
+    for (error, told) in errors.iter().zip([&stale, &nowhere, &unread, &foreign, &beyond]) {
         assert_eq!(error["code"], "stale_epoch");
         for field in ["topic", "partition", "offset", "epoch"] {
             assert_eq!(error[field], told[field], "{error}");
         }
     }
     assert_eq!((committed(&client, 0).await, committed(&client, 1).await), (0, 3));
+    let audit = client.get("/v1/groups/audit").await.ok();
+    assert_eq!(audit["partitions"][0]["committed_offset"], 0);
     node.stop().await.expect("stops");
 }
 

@@ -18,6 +18,7 @@ async fn a_silent_member_is_expired_by_any_node() {
     let mut lives = Member::join(&through_b, "billing", short()).await;
     let mut dies = Member::join(&through_a, "billing", short()).await;
     settle(&mut [&mut lives, &mut dies], &[2, 2]).await;
+    fill(&through_a, "orders", dies.has()[0].1, 0, 5).await;
     let kept = lives.has();
     dies.poll(look()).await;
     let since = Instant::now();
@@ -32,7 +33,16 @@ async fn a_silent_member_is_expired_by_any_node() {
     assert!(took < Duration::from_millis(4_500), "{took:?}");
     assert!(kept.iter().all(|held| lives.has().contains(held)), "what stays keeps its epoch");
     dies.client = through_b;
-    dies.try_poll(look()).await.problem(404, "unknown_member", "none");
+    // What it says late counts for nothing.
+    let (topic, partition, _) = dies.has()[0].clone();
+    let late = json!([dies.commit(&topic, partition, 5)]);
+    let poll = json!({"wait": "0s", "commit": late});
+    dies.try_poll(poll).await.problem(404, "unknown_member", "none");
+    let path = "/v1/groups/billing/offsets";
+    let told = dies.client.json(reqwest::Method::POST, path, &json!({"offsets": late})).await;
+    assert_eq!(told.ok()["commit_errors"][0]["code"], "stale_epoch");
+    let group = dies.client.get("/v1/groups/billing").await.ok();
+    assert_eq!(group["partitions"][partition as usize]["committed_offset"], 0);
     b.stop().await.expect("stops");
 }
 

@@ -98,7 +98,7 @@ impl Client {
             Wire { incoming, outgoing, is_stuck: Arc::clone(&is_stuck), read: Arc::clone(&read) };
         let principal = Principal { tenant: DEFAULT_TENANT };
         let session = Session::new(wire, node.state().clone(), principal, "test", None);
-        let session = Lifecycle::new().spawn(session.run());
+        let session = Lifecycle::new().spawn(Box::new(session).run());
         Self { to, from, is_stuck, read, life, session }
     }
 

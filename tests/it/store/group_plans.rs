@@ -199,3 +199,11 @@ async fn hot_statements_of_groups_go_by_their_keys_on_empty_full_and_bloated_tab
     scene.database.run(ANALYSE).await;
     scene.check("bloated").await;
 }
+
+#[tokio::test]
+async fn without_a_group_nothing_is_due_and_nothing_will_be() {
+    let database = TestDatabase::new().await;
+    let due = "select count(*) from postrider.groups_due(60000) where group_id is not null
+        or next_ms is not null";
+    assert_eq!(database.number(due).await, 0);
+}

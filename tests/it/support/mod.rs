@@ -1,6 +1,7 @@
 //! What tests of the whole service stand on: a PostgreSQL that all of them share, a database for
 //! each, nodes in this process or in one of their own, and a client.
 
+mod balancer;
 mod client;
 mod database;
 pub mod group;
@@ -15,6 +16,7 @@ mod socket;
 
 use std::time::{Duration, Instant};
 
+pub use balancer::Balancer;
 pub use client::{Answer, Client};
 pub use database::TestDatabase;
 pub use group::Member;

@@ -191,6 +191,11 @@ impl Socket {
         }
     }
 
+    /// What came and nobody has asked for.
+    pub fn rest(&mut self) -> Vec<Value> {
+        self.inbox.drain(..).collect()
+    }
+
     /// Closes in order and waits for the answer.
     pub async fn close(mut self) {
         let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };

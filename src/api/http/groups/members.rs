@@ -59,17 +59,17 @@ pub struct JoinIn {
 #[schema(as = GroupAssignment)]
 pub struct AssignmentOut {
     /// The topic.
-    pub(super) topic: String,
+    pub topic: String,
     /// The number of the partition.
-    pub(super) partition: u32,
+    pub partition: u32,
     /// The epoch of this assignment, which goes with every commit.
-    pub(super) epoch: i64,
+    pub epoch: i64,
     /// The offset of the next message to be delivered.
-    pub(super) offset: i64,
+    pub offset: i64,
     /// How many messages retention took before they were delivered; absent when none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
-    pub(super) gap: Option<i64>,
+    pub gap: Option<i64>,
 }
 
 /// A member that joined.
@@ -126,19 +126,24 @@ pub async fn join_group(
 }
 
 impl JoinOut {
-    fn new(member: &str, Entered { joined, sealed, .. }: &Entered) -> Self {
-        let holdings = joined.check.iter().flat_map(|check| &check.holdings);
-        let assignments = holdings.zip(&joined.lows).map(|(held, low)| AssignmentOut {
-            topic: held.topic.clone(),
-            partition: held.index,
-            epoch: held.epoch,
-            offset: held.committed.max(*low),
-            gap: Some(low - held.committed).filter(|gap| *gap > 0),
-        });
-        let assignments = assignments.collect();
-        let (member_id, cursor) = (member.to_owned(), sealed.clone());
-        Self { member_id, generation: joined.generation, cursor, assignments }
+    fn new(member: &str, entered: &Entered) -> Self {
+        let (member_id, cursor) = (member.to_owned(), entered.sealed.clone());
+        let (generation, assignments) = (entered.joined.generation, first_assignments(entered));
+        Self { member_id, generation, cursor, assignments }
     }
+}
+
+/// What a member has as it joins.
+pub fn first_assignments(Entered { joined, .. }: &Entered) -> Vec<AssignmentOut> {
+    let holdings = joined.check.iter().flat_map(|check| &check.holdings);
+    let assignments = holdings.zip(&joined.lows).map(|(held, low)| AssignmentOut {
+        topic: held.topic.clone(),
+        partition: held.index,
+        epoch: held.epoch,
+        offset: held.committed.max(*low),
+        gap: Some(low - held.committed).filter(|gap| *gap > 0),
+    });
+    assignments.collect()
 }
 
 /// What a member wishes, once all of it is ruled to be possible.
@@ -205,7 +210,7 @@ pub async fn leave_group(
     PathParams(path): PathParams<MemberPath>,
 ) -> Result<StatusCode, Problem> {
     let (_, group) = find(&state, principal, &path.group).await?;
-    let left = state.groups.leave(group, &path.member_id).await;
+    let left = state.groups.leave(group, &path.member_id, None).await;
     left.map_err(|error| change_problem(error, &path.group))?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -7,7 +7,7 @@ mod once;
 pub mod poll;
 pub mod seek;
 
-pub use members::{AssignmentOut, JoinIn, wish};
+pub use members::{AssignmentOut, JoinIn, first_assignments, wish};
 pub use offsets::{CommitErrorOut, CommitIn, check as check_offsets, commit as commit_entries};
 pub use poll::{RevokedIn, assignment, confirm};
 

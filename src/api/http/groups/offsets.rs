@@ -27,7 +27,7 @@ use crate::{
 const OFFSET_MAX: i64 = 1 << 53;
 
 /// An offset to be committed: the next one to read.
-#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = GroupCommit)]
 pub struct CommitIn {

@@ -55,7 +55,7 @@ pub struct PollIn {
 }
 
 /// A partition that a member gives up.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = GroupRevoked)]
 pub struct RevokedIn {

@@ -24,7 +24,7 @@ use crate::{
         error::{ErrorCode, Problem},
         extract::Object,
         http::{
-            groups::{JoinIn, change_problem, wish},
+            groups::{AssignmentOut, JoinIn, change_problem, first_assignments, wish},
             topics::name,
         },
     },
@@ -56,6 +56,7 @@ pub(super) struct Joined {
     session_timeout: std::time::Duration,
     name: Arc<str>,
     cursor: Cursor,
+    assignments: Vec<AssignmentOut>,
 }
 
 fn filter(wanted: Option<Object<FilterIn>>) -> Result<Option<Filter>, Problem> {
@@ -170,12 +171,14 @@ async fn join(
     let session_timeout = wish.session_timeout;
     let joined = state.groups.join(principal.tenant, group, wish, None).await;
     let joined = joined.map_err(|error| change_problem(error, &name))?;
-    let Entered { joined, cursor, .. } = joined.done().expect("nothing stands without a key");
+    let entered = joined.done().expect("nothing stands without a key");
+    let assignments = first_assignments(&entered);
+    let Entered { joined, cursor, .. } = entered;
     GROUPS.joins.increment(1);
     let (group, generation) = (joined.group, joined.generation);
     let arrival = state.groups.arrive_at(group, &member, Some(cursor.clone())).await;
     let number = arrival.map_err(|error| change_problem(error, &name))?.number();
-    Ok(Joined { group, member, generation, number, session_timeout, name, cursor })
+    Ok(Joined { group, member, generation, number, session_timeout, name, cursor, assignments })
 }
 
 impl<S> Session<S>
@@ -244,6 +247,7 @@ where
             }
         };
         let Joined { group, member, generation, name, cursor, session_timeout, .. } = joined;
+        let assignments = joined.assignments;
         let mut frame = answers::ok(id, &sub);
         frame.pop();
         frame.extend_from_slice(b",\"member_id\":");
@@ -266,7 +270,7 @@ where
             request_id: Arc::clone(&self.request_id),
         };
         let lifecycle = &self.state.lifecycle;
-        lifecycle.spawn(Task::new(of, ends, cursor).run(lifecycle.clone()));
+        lifecycle.spawn(Task::new(of, ends, cursor).run(assignments, lifecycle.clone()));
         let member = Member { credit, commands, group, number: joined.number, session_timeout };
         self.subscriptions[at].kind = Kind::Member(Box::new(member));
         self.beat();

@@ -12,6 +12,7 @@ use super::{
         close::Close,
         credit::Credit,
         member::{Command, SharedCredit, Told},
+        settle::ended,
         tail::{self, Opened, TailWish},
     },
     End, Session,
@@ -192,18 +193,19 @@ where
         if matches!(told, Told::Answer(_) | Told::Left(_)) {
             self.commands = self.commands.saturating_sub(1);
         }
-        let Some(at) = self.at(number) else { return Ok(()) };
-        match told {
-            Told::Frame(frame) | Told::Answer(frame) => self.out.push_json(frame),
-            Told::Left(frame) => {
+        match (self.at(number), told) {
+            // Also of one that has ended.
+            (_, Told::Answer(frame)) | (Some(_), Told::Frame(frame)) => self.out.push_json(frame),
+            (Some(at), Told::Left(frame)) => {
                 self.subscriptions.remove(at);
                 self.out.push_json(frame);
             }
-            Told::Ended(problem) => {
+            (Some(at), Told::Ended(problem)) => {
                 let sub = self.subscriptions.remove(at).name;
                 self.out.push_json(answers::closed(&sub, &problem, &self.request_id));
             }
-            Told::Superseded => return Err(End::Close(Close::LaterGeneration)),
+            (Some(_), Told::Superseded) => return Err(End::Close(Close::LaterGeneration)),
+            (None, _) => {}
         }
         Ok(())
     }
@@ -241,10 +243,7 @@ where
             Kind::Member(member) => {
                 // One that has ended is told as such by what its task said last.
                 let sent = member.commands.try_send(command);
-                sent.map_err(|_| {
-                    let detail = format!("the subscription `{sub}` has ended");
-                    Problem::new(ErrorCode::UnknownMember, detail)
-                })?;
+                sent.map_err(|_| ended(sub))?;
                 self.commands += 1;
                 Ok(())
             }

@@ -167,6 +167,20 @@ impl Rising {
 fn fenced(place: Place, partition: &Partition<'_>, found: &mut Found) {
     let mut seen =
         Rising::of(partition.told.iter().map(|(told, part)| (told.completed, part.epoch)));
+    for (commit, stood) in sorted(partition) {
+        let newest = seen.before(commit.invoked);
+        let is_late = newest.is_some_and(|newest| commit.epoch < newest);
+        if commit.outcome == Outcome::Ok && is_late && !stood {
+            let (offset, epoch) = (commit.offset, commit.epoch);
+            let what = format!("{offset} was committed under {epoch} after {newest:?} was seen");
+            found.add(Invariant::L10, format!("{}: {what}", named(place)));
+        }
+    }
+}
+
+/// Commits as they were sent, and whether each stood under its epoch before: that is no error
+/// then, also when the epoch has passed, and says nothing of where the partition stands.
+fn sorted<'a>(partition: &Partition<'a>) -> Vec<(&'a Commit, bool)> {
     let mut commits: Vec<&Commit> = partition.commits.values().flatten().copied().collect();
     commits.sort_unstable_by_key(|commit| commit.invoked);
     let mut standing: HashMap<i64, i64> = HashMap::new();
@@ -174,20 +188,14 @@ fn fenced(place: Place, partition: &Partition<'_>, found: &mut Found) {
         let first = told.iter().map(|(_, part)| part.offset).min();
         standing.extend(first.map(|first| (*epoch, first)));
     }
-    for commit in commits {
-        let newest = seen.before(commit.invoked);
-        let stood = standing.get(&commit.epoch).is_some_and(|stood| *stood >= commit.offset);
-        let is_late = newest.is_some_and(|newest| commit.epoch < newest);
-        if commit.outcome == Outcome::Ok && is_late && !stood {
-            let (offset, epoch) = (commit.offset, commit.epoch);
-            let what = format!("{offset} was committed under {epoch} after {newest:?} was seen");
-            found.add(Invariant::L10, format!("{}: {what}", named(place)));
-        }
+    let told = commits.into_iter().map(|commit| {
+        let before = standing.get(&commit.epoch).copied();
         if commit.outcome != Outcome::Fail {
-            let stood = standing.entry(commit.epoch).or_insert(commit.offset);
-            *stood = (*stood).max(commit.offset);
+            standing.insert(commit.epoch, before.map_or(commit.offset, |b| b.max(commit.offset)));
         }
-    }
+        (commit, before.is_some_and(|before| before >= commit.offset))
+    });
+    told.collect()
 }
 
 /// A seek, and between which epochs it fell: above the highest one that was seen before it, and
@@ -285,10 +293,10 @@ fn begins(
 
 /// L9 as those see it who look from outside: never back, but for a seek.
 fn monotone(place: Place, partition: &Partition<'_>, found: &mut Found) {
-    let commits = partition.commits.values().flatten();
-    let commits = commits.filter(|commit| commit.outcome == Outcome::Ok);
+    let commits = sorted(partition).into_iter();
+    let commits = commits.filter(|(commit, stood)| commit.outcome == Outcome::Ok && !stood);
     let mut floors: Vec<(Nanos, Nanos, i64)> =
-        commits.map(|commit| (commit.invoked, commit.completed, commit.offset)).collect();
+        commits.map(|(commit, _)| (commit.invoked, commit.completed, commit.offset)).collect();
     floors.extend(partition.stood.iter().map(|s| (s.invoked, s.completed, s.offset)));
     for stood in &partition.stood {
         let sought = partition.seeks.iter().filter(|seek| seek.invoked < stood.completed);

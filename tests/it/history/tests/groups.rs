@@ -121,6 +121,21 @@ fn l9_a_committed_offset_never_falls_but_for_a_seek() {
     assert_eq!(moved(Outcome::Fail, 2), only(L9));
     assert_eq!(moved(Outcome::Ok, 8), only(L9), "it was not moved");
     assert_eq!(moved(Outcome::Ok, 1), only(L9), "it was moved too far");
+    // A commit of where its epoch began, or again of what it had reached, says nothing of where
+    // the group is after a seek.
+    for offset in [4, 8] {
+        let late = with(|g| {
+            g.push(seek(110, 2, Outcome::Ok));
+            g.push(commit(120, 200, offset, Outcome::Ok));
+            g.push(stood(130, 2));
+        });
+        assert_eq!(late, BTreeSet::new(), "{offset}");
+    }
+    let fell = with(|g| {
+        g.push(commit(110, 200, 9, Outcome::Ok));
+        g.push(stood(120, 8));
+    });
+    assert_eq!(fell, only(L9));
 }
 
 #[test]
