@@ -139,7 +139,7 @@ impl AsyncRead for Raw {
             if taken == room {
                 this.read_ahead(cx);
             }
-            return Poll::Ready(this.count(taken));
+            return Poll::Ready(this.unfinished.add(taken));
         }
         let taken = this.ahead.len().min(buf.remaining());
         buf.put_slice(&this.ahead[..taken]);
@@ -147,7 +147,7 @@ impl AsyncRead for Raw {
         if this.ahead.is_empty() {
             this.ahead = BytesMut::new();
         }
-        Poll::Ready(this.count(taken))
+        Poll::Ready(this.unfinished.add(taken))
     }
 }
 
@@ -159,10 +159,6 @@ impl Raw {
         if !matches!(read, Poll::Ready(Ok(1..))) {
             self.ahead = BytesMut::new();
         }
-    }
-
-    fn count(&self, taken: usize) -> io::Result<()> {
-        self.unfinished.add(taken)
     }
 }
 

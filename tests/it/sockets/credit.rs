@@ -116,7 +116,7 @@ async fn credit_is_never_passed_whatever_comes_when() {
         json!({"key": format!("k{n}"), "value": value})
     };
     client.publish("orders", (0..6_000).map(message).collect()).await;
-    let load = Load::start(&[client.clone()], "orders", 4, 500);
+    let load = Load::start(std::slice::from_ref(&client), "orders", 4, 500);
     let mut socket = Socket::open(&node.address().to_string()).await;
     let filters = [json!(null), json!({"key_prefix": "k"})];
     // Of each subscription: what it may have got at most, and what it got.

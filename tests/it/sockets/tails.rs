@@ -21,7 +21,7 @@ fn position(ok: &Value, topic: &str, partition: u32) -> i64 {
 async fn the_ok_comes_first_and_fixes_what_latest_means() {
     let (_database, node, client) = one_node().await;
     client.put_topic("orders", json!({"partitions": 2})).await;
-    let load = Load::start(&[client.clone()], "orders", 4, 20);
+    let load = Load::start(std::slice::from_ref(&client), "orders", 4, 20);
     let mut socket = Socket::open(&node.address().to_string()).await;
     for round in 0..30 {
         let sub = format!("s{round}");
@@ -114,7 +114,7 @@ async fn a_long_replay_goes_over_into_what_comes_without_a_gap() {
             (from..from + 3_000).map(|n| json!({"key": format!("k{n}"), "value": n})).collect();
         client.publish("orders", batch).await;
     }
-    let load = Load::start(&[client.clone()], "orders", 4, 10);
+    let load = Load::start(std::slice::from_ref(&client), "orders", 4, 10);
     let mut socket = Socket::open(&node.address().to_string()).await;
     socket.call(subscribe("a", "orders", json!("earliest"))).await;
     let (mut next, mut seen) = ([0; 3], 0);
