@@ -156,15 +156,16 @@ async fn polls_that_find_nothing_ask_the_database_nothing() {
         let sql = "select xact_commit from pg_stat_database where datname = current_database()";
         database.number(sql).await
     };
-    // Until every share is settled, then one member alone, then all of them.
+    // Until every share is settled and counted (a backend that rests tells what it did within
+    // 10 s), then one member alone, then all of them.
     let (mut alone, mut all) = (0, 0);
-    for round in 0..14 {
+    for round in 0..26 {
         match round {
-            4 => alone = -asked().await,
-            9 => (alone, all) = (alone + asked().await, -asked().await),
+            16 => alone = -asked().await,
+            21 => (alone, all) = (alone + asked().await, -asked().await),
             _ => {}
         }
-        let some = if (4..9).contains(&round) { 1 } else { MEMBERS };
+        let some = if (16..21).contains(&round) { 1 } else { MEMBERS };
         let polls: Vec<_> =
             members[..some].iter().map(|member| park(member, json!({"wait": "1s"}))).collect();
         for (member, poll) in members.iter_mut().zip(polls) {

@@ -2,6 +2,7 @@
 //! close code and touches nobody else; what is right comes whole, in order and within its credit.
 
 mod bad_frames;
+mod bad_subscriptions;
 mod bad_wire;
 mod credit;
 mod filters;

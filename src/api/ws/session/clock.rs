@@ -66,6 +66,8 @@ pub(super) struct Clock {
     alarm: Option<(Instant, Pin<Box<Sleep>>)>,
     pinged: Instant,
     pings: u32,
+    /// How long the client has for an answer to the last ping: its member may end before it does.
+    interval: Duration,
     beaten: Option<Instant>,
     /// Pings and pongs that the client sent since then.
     control_frames: (Instant, u32),
@@ -81,6 +83,7 @@ impl Default for Clock {
             alarm: None,
             pinged,
             pings: 0,
+            interval: limits::PING_INTERVAL,
             beaten: None,
             control_frames: (pinged, 0),
             positions: None,
@@ -179,7 +182,10 @@ where
     }
 
     fn ping(&mut self, now: Instant) -> Result<Instant, End> {
-        let interval = self.ping_interval();
+        let interval = match self.clock.pings {
+            0 => self.ping_interval(),
+            _ => self.clock.interval,
+        };
         let due = together(self.heard.max(self.clock.pinged) + interval);
         if now < due {
             return Ok(due);
@@ -188,7 +194,7 @@ where
             return Err(End::Close(Close::Silent));
         }
         self.clock.pings += 1;
-        self.clock.pinged = now;
+        (self.clock.pinged, self.clock.interval) = (now, interval);
         self.out.push(Message::Ping(Default::default()));
         self.has_more = true;
         Ok(together(now + interval))
